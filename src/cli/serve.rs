@@ -1,0 +1,82 @@
+//! `keel serve`: the process around the application.
+
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Failure;
+use crate::{
+    app::App,
+    config::Config,
+    platform::{
+        config::Sources,
+        telemetry::{Options, Telemetry, traces::SpanSink},
+    },
+};
+
+pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
+    let booted = Instant::now();
+    let telemetry = Telemetry::init(Options {
+        service: &config.service.name,
+        environment: config.environment,
+        log: &config.log,
+        variables: &sources.variables,
+        log_sink: Box::new(std::io::stdout()),
+        span_sink: SpanSink::Environment,
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime can't be started: {error}"))?;
+    let result = runtime.block_on(run(config, &telemetry, booted));
+    // Off the runtime's threads, and bounded: a dead collector must not hold the exit.
+    telemetry.shutdown(config.lifecycle.flush_timeout);
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn run(config: &Config, telemetry: &Telemetry, booted: Instant) -> Result<(), Failure> {
+    // Before anything slow: a SIGTERM during the start must find its handler.
+    let mut signals = Signals::new()?;
+    let running = App::build(config, telemetry)?.start(booted).await?;
+    let failure = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "shutdown_requested");
+            None
+        }
+        why = running.failed() => Some(why),
+    };
+    let drained = tokio::select! {
+        drained = running.shutdown() => drained,
+        name = signals.next() => {
+            tracing::warn!(signal = name, "shutdown_forced");
+            telemetry.shutdown(Duration::from_millis(100));
+            std::process::exit(3);
+        }
+    };
+    match (failure, drained) {
+        (Some(why), _) => Err(Failure::Message(why)),
+        (None, false) => Err(Failure::DrainOverrun),
+        (None, true) => Ok(()),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let handler =
+            |kind| signal(kind).map_err(|error| Failure::Message(format!("signals can't be handled: {error}")));
+        Ok(Self { terminate: handler(SignalKind::terminate())?, interrupt: handler(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The root configuration: the sections their owners declare, read from all layers at once.
+
+use crate::{
+    platform::{
+        admin::AdminConfig,
+        cache::RedisConfig,
+        config::{Declared, Environment, Faults, Reader, Section as _, Sources, source::Merged},
+        db::DatabaseConfig,
+        faults::FaultsConfig,
+        http::HttpConfig,
+        lifecycle::{LifecycleConfig, ReadinessConfig},
+        telemetry::{ServiceConfig, logs::LogConfig},
+        tenancy::directory::AuthConfig,
+    },
+    shop,
+};
+
+/// The files of `config/`, in the binary: it runs without them beside it.
+pub const FILES: &[(&str, &str)] = &[
+    ("default", include_str!("../config/default.toml")),
+    ("development", include_str!("../config/development.toml")),
+    ("test", include_str!("../config/test.toml")),
+    ("staging", include_str!("../config/staging.toml")),
+    ("production", include_str!("../config/production.toml")),
+];
+
+/// All sections, for the reference and for the check of unknown keys.
+pub const DECLARED: &[Declared] = &[
+    Declared::of::<ServiceConfig>(),
+    Declared::of::<LogConfig>(),
+    Declared::of::<HttpConfig>(),
+    Declared::of::<AdminConfig>(),
+    Declared::of::<ReadinessConfig>(),
+    Declared::of::<LifecycleConfig>(),
+    Declared::of::<DatabaseConfig>(),
+    Declared::of::<RedisConfig>(),
+    Declared::of::<AuthConfig>(),
+    Declared::of::<FaultsConfig>(),
+    Declared::of::<shop::Config>(),
+];
+
+/// Everything the process can be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub environment: Environment,
+    pub service: ServiceConfig,
+    pub log: LogConfig,
+    pub http: HttpConfig,
+    pub admin: AdminConfig,
+    pub readiness: ReadinessConfig,
+    pub lifecycle: LifecycleConfig,
+    pub database: DatabaseConfig,
+    pub redis: RedisConfig,
+    pub auth: AuthConfig,
+    pub faults: FaultsConfig,
+    pub shop: shop::Config,
+}
+
+/// A configuration as read, with what is wrong with it.
+pub struct Loaded {
+    pub config: Config,
+    pub merged: Merged,
+    pub faults: Faults,
+}
+
+/// Reads all layers and every key; faults are collected, not thrown.
+pub fn load(sources: &Sources) -> Loaded {
+    let mut faults = Faults::default();
+    let environment = sources.environment(&mut faults);
+    let merged = sources.merge(environment, DECLARED, &mut faults);
+    let mut reader = Reader::new(&merged, faults);
+    let config = Config {
+        environment,
+        service: ServiceConfig::read(&mut reader),
+        log: LogConfig::read(&mut reader),
+        http: HttpConfig::read(&mut reader),
+        admin: AdminConfig::read(&mut reader),
+        readiness: ReadinessConfig::read(&mut reader),
+        lifecycle: LifecycleConfig::read(&mut reader),
+        database: DatabaseConfig::read(&mut reader),
+        redis: RedisConfig::read(&mut reader),
+        auth: AuthConfig::read(&mut reader),
+        faults: FaultsConfig::read(&mut reader),
+        shop: shop::Config::read(&mut reader),
+    };
+    let faults = reader.faults;
+    Loaded { config, merged, faults }
+}
+
+impl Loaded {
+    /// The configuration of a command that needs only a part of it.
+    ///
+    /// # Errors
+    /// Everything that can't be read.
+    pub fn readable(self) -> Result<Config, Faults> {
+        if self.faults.is_empty() { Ok(self.config) } else { Err(self.faults) }
+    }
+
+    /// The configuration of `serve`: all keys, and what they mean together.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn servable(mut self) -> Result<Config, Faults> {
+        let Config { environment, http, admin, readiness, database, auth, faults, .. } = &self.config;
+        http.check(&mut self.faults);
+        readiness.check(&mut self.faults);
+        database.check(&mut self.faults);
+        auth.check(*environment, &mut self.faults);
+        faults.check(*environment, &mut self.faults);
+        if http.bind == admin.bind && http.bind.port() != 0 {
+            self.faults.add(format!("admin.bind: {} is also http.bind; the listeners need a port each", admin.bind));
+        }
+        self.readable()
+    }
+}

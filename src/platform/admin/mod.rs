@@ -1,0 +1,106 @@
+//! The second listener: health, metrics, version. Never public. It runs on a thread and runtime of
+//! its own, so that it answers while the main runtime is busy or stuck.
+
+use std::net::SocketAddr;
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::{
+    error::Error,
+    http::{extract::Json, server},
+    lifecycle::Health,
+    telemetry::{build, metrics::Registry},
+};
+use crate::section;
+
+section! {
+    /// The admin listener.
+    pub struct AdminConfig in "admin" {
+        /// Address to listen on; port 0 takes a free one. Keep it off public networks.
+        pub bind: SocketAddr,
+    }
+}
+
+/// Few callers: probes, one or two scrapers, a person.
+const MAX_CONNECTIONS: usize = 64;
+
+fn router(health: Health, registry: Registry) -> Router {
+    let schema = super::db::migrations::MIGRATOR.iter().map(|migration| migration.version).max();
+    let version = json!({
+        "version": build::VERSION,
+        "git_sha": build::GIT_SHA,
+        "schema_version": schema,
+    });
+    health_routes(health)
+        .route(
+            "/metrics",
+            get(async move || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.text())),
+        )
+        .route("/version", get(async move || Json(version)))
+        .fallback(async || Error::not_found("route_not_found", "There is no such route."))
+}
+
+fn health_routes(health: Health) -> Router {
+    let (ready, startup) = (health.clone(), health);
+    Router::new()
+        .route("/health/live", get(async || Json(json!({"status": "alive"}))))
+        .route(
+            "/health/ready",
+            get(async move || {
+                let readiness = ready.readiness();
+                let status = if readiness.takes_traffic() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                (status, Json(readiness))
+            }),
+        )
+        .route(
+            "/health/startup",
+            get(async move || {
+                let (status, text) = if startup.started() {
+                    (StatusCode::OK, "started")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "starting")
+                };
+                (status, Json(json!({"status": text})))
+            }),
+        )
+}
+
+/// The two probes that the public port answers too: status only.
+pub fn public_probes(health: Health) -> Router {
+    Router::new().route("/health/live", get(async || Json(json!({"status": "alive"})))).route(
+        "/health/ready",
+        get(async move || {
+            let readiness = health.readiness();
+            let status = if readiness.takes_traffic() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, Json(json!({"status": readiness.status}))).into_response()
+        }),
+    )
+}
+
+/// Serves on a thread of its own until `stop`; join the handle to wait for the end.
+///
+/// # Errors
+/// When the thread or its runtime can't be started.
+pub fn spawn(
+    listener: std::net::TcpListener,
+    head_timeout: std::time::Duration,
+    health: Health,
+    registry: Registry,
+    stop: server::Stop,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let listener = TcpListener::from_std(listener).expect("a bound, non-blocking socket");
+            let limits = server::Limits { max_connections: MAX_CONNECTIONS, head_timeout };
+            server::run(listener, router(health, registry), limits, stop).await;
+        });
+    })
+}

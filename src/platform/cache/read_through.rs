@@ -1,0 +1,176 @@
+//! Read-through: from Redis, else from the loader, at most once a key at a time in this process.
+//! Invalidation leaves a tombstone for longer than a load may take, so that a load that began
+//! before the change can't put the old value back.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use super::{Redis, key::Key};
+use crate::{
+    labels,
+    platform::{
+        error::{Error, Result},
+        telemetry::metrics::{Counter, Registry},
+        tenancy::TenantId,
+    },
+};
+
+labels! {
+    pub struct Outcome { outcome: &'static str = "_OTHER" }
+}
+
+/// No value is an empty string, so this can stand for "changed just now".
+const TOMBSTONE: &str = "";
+/// Longer than any load: a request ends after `http.request_timeout`, 5 s by default.
+const TOMBSTONE_TTL: Duration = Duration::from_secs(15);
+
+type Flight = OnceCell<Result<Arc<str>, Arc<Error>>>;
+
+/// A cache of tenants' values of one kind.
+#[derive(Clone)]
+pub struct ReadThrough {
+    redis: Option<Redis>,
+    prefix: Arc<str>,
+    kind: &'static str,
+    ttl: Duration,
+    requests: Counter<Outcome>,
+    flights: Arc<Mutex<HashMap<Key, Weak<Flight>>>>,
+}
+
+/// What all caches of an application share.
+#[derive(Clone)]
+pub struct Caches {
+    redis: Option<Redis>,
+    prefix: Arc<str>,
+    requests: Counter<Outcome>,
+}
+
+impl Caches {
+    pub fn new(redis: Option<Redis>, prefix: &str, registry: &Registry) -> Self {
+        let requests: Counter<Outcome> =
+            registry.counter("cache_requests_total", "Reads through the cache, by outcome.", 8);
+        for outcome in ["hit", "miss", "error"] {
+            requests.with(&Outcome { outcome });
+        }
+        Self { redis, prefix: prefix.into(), requests }
+    }
+
+    /// A cache for values of `kind`, kept for `ttl`.
+    pub fn of(&self, kind: &'static str, ttl: Duration) -> ReadThrough {
+        ReadThrough {
+            redis: self.redis.clone(),
+            prefix: Arc::clone(&self.prefix),
+            kind,
+            ttl,
+            requests: self.requests.clone(),
+            flights: Arc::default(),
+        }
+    }
+}
+
+impl ReadThrough {
+    /// The cached value, or what `load` returns, which is then cached. `None` is not cached.
+    ///
+    /// # Errors
+    /// Only those of `load`.
+    pub async fn get<T, F>(&self, tenant: TenantId, id: Uuid, load: impl FnOnce() -> F) -> Result<Option<T>>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<Option<T>>>,
+    {
+        let key = Key::of_tenant(&self.prefix, tenant, self.kind, id);
+        if let Some(value) = self.cached(&key).await {
+            return Ok(Some(value));
+        }
+        let flight = self.join(&key);
+        let loaded = flight.get_or_init(|| async {
+            let value = load().await.map_err(Arc::new)?;
+            let text = value.map(|value| serde_json::to_string(&value)).transpose();
+            let text: Arc<str> = text.map_err(|error| Arc::new(Error::internal(error)))?.unwrap_or_default().into();
+            self.fill(&key, &text).await;
+            Ok(text)
+        });
+        let loaded = loaded.await.clone();
+        self.leave(&key, &flight);
+        match loaded {
+            Ok(text) if text.is_empty() => Ok(None),
+            Ok(text) => serde_json::from_str(&text).map(Some).map_err(Error::internal),
+            Err(error) => Err(error.copy()),
+        }
+    }
+
+    /// Forgets the value: call it after the commit that changed it. When Redis does not answer, the
+    /// old value is served until its `ttl` ends.
+    pub async fn invalidate(&self, tenant: TenantId, id: Uuid) {
+        let key = Key::of_tenant(&self.prefix, tenant, self.kind, id);
+        // A read that starts after this one must not join a load that began before the change.
+        self.flights.lock().remove(&key);
+        let Some(redis) = &self.redis else { return };
+        let mut command = redis::cmd("SET");
+        command.arg(key.as_str()).arg(TOMBSTONE).arg("PX").arg(TOMBSTONE_TTL.as_millis().to_string());
+        if let Err(error) = redis.run::<()>("SET", &command).await {
+            tracing::warn!(error = %error, kind = self.kind, "cache_invalidation_failed");
+        }
+    }
+
+    async fn cached<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
+        let redis = self.redis.as_ref()?;
+        let mut command = redis::cmd("GET");
+        command.arg(key.as_str());
+        let (outcome, value) = match redis.run::<Option<String>>("GET", &command).await {
+            Err(_) => ("error", None),
+            Ok(None) => ("miss", None),
+            Ok(Some(text)) if text == TOMBSTONE => ("miss", None),
+            Ok(Some(text)) => match serde_json::from_str(&text) {
+                Ok(value) => ("hit", Some(value)),
+                Err(_) => {
+                    self.discard(redis, key).await;
+                    ("error", None)
+                }
+            },
+        };
+        self.requests.with(&Outcome { outcome }).inc();
+        value
+    }
+
+    /// Removes what can't be read (corrupt, or of another version): the fill overwrites nothing.
+    async fn discard(&self, redis: &Redis, key: &Key) {
+        tracing::warn!(kind = self.kind, "cache_value_unreadable");
+        let _removed: Result<u64, _> = redis.run("DEL", redis::cmd("DEL").arg(key.as_str())).await;
+    }
+
+    async fn fill(&self, key: &Key, text: &str) {
+        let Some(redis) = self.redis.as_ref().filter(|_| !text.is_empty()) else { return };
+        let mut command = redis::cmd("SET");
+        // NX: neither a tombstone nor a newer value is overwritten.
+        command.arg(key.as_str()).arg(text).arg("NX").arg("PX").arg(self.ttl.as_millis().to_string());
+        // A cache that can't be filled costs the next read a query; `run` has counted the failure.
+        let _filled: Result<Option<String>, _> = redis.run("SET", &command).await;
+    }
+
+    fn join(&self, key: &Key) -> Arc<Flight> {
+        let mut flights = self.flights.lock();
+        if let Some(flight) = flights.get(key).and_then(Weak::upgrade) {
+            return flight;
+        }
+        let flight = Arc::new(Flight::new());
+        flights.insert(key.clone(), Arc::downgrade(&flight));
+        flight
+    }
+
+    /// The first to finish ends the flight: later reads start a new one.
+    fn leave(&self, key: &Key, flight: &Arc<Flight>) {
+        let mut flights = self.flights.lock();
+        if flights.get(key).is_some_and(|known| known.as_ptr() == Arc::as_ptr(flight)) {
+            flights.remove(key);
+        }
+    }
+}

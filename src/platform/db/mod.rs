@@ -1,0 +1,177 @@
+//! Postgres: pools and settings here; transactions in `tx`, spans and metrics of statements in
+//! `traced`, error mapping in `errors`, schema in `migrations`, the boot self-test in `guard`.
+
+pub mod errors;
+pub mod guard;
+pub mod metrics;
+pub mod migrations;
+mod traced;
+mod tx;
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tracing::log::LevelFilter;
+
+use self::metrics::{DbMetrics, Operation};
+pub use self::{
+    traced::Traced,
+    tx::{SystemTx, TenantTx},
+};
+use crate::{
+    platform::{
+        config::{Faults, Secret},
+        telemetry::{
+            Telemetry,
+            metrics::{Histogram, Registry},
+        },
+    },
+    section,
+};
+
+section! {
+    /// Postgres: three roles, two pools.
+    pub struct DatabaseConfig in "database" {
+        /// URL of the runtime role, which owns nothing and sees one tenant at a time.
+        pub url: Option<Secret>,
+        /// URL of the system role, for what happens before a tenant is known: key lookup, jobs, the command line.
+        pub system_url: Option<Secret>,
+        /// URL of the owner, for `keel migrate` only.
+        pub migration_url: Option<Secret>,
+        /// Name of the runtime role, which migrations grant to.
+        pub runtime_role: String,
+        /// Name of the system role, which migrations grant to.
+        pub system_role: String,
+        /// Connections of the runtime role in each process.
+        pub max_connections: u32 => 1..=500,
+        /// Connections of the system role in each process.
+        pub system_max_connections: u32 => 1..=100,
+        /// Longest wait for a connection before the request fails with 503.
+        pub acquire_timeout: Duration => Duration::from_millis(10)..=Duration::from_secs(60),
+        /// An idle connection is closed after this time.
+        pub idle_timeout: Duration => Duration::from_secs(1)..=Duration::from_secs(86_400),
+        /// `serve` gives up (exit 1) when Postgres does not answer within this time after the start.
+        pub startup_timeout: Duration => Duration::from_secs(1)..=Duration::from_secs(3_600),
+        /// A statement that takes longer is logged as `slow_query` and counted.
+        pub slow_query: Duration => Duration::from_millis(1)..=Duration::from_secs(60),
+        /// `keel migrate` gives up after this time.
+        pub migration_timeout: Duration => Duration::from_secs(1)..=Duration::from_secs(3_600),
+    }
+}
+
+impl DatabaseConfig {
+    /// What `serve` can't do without.
+    pub fn check(&self, faults: &mut Faults) {
+        for (key, url) in [("url", &self.url), ("system_url", &self.system_url)] {
+            match url {
+                None => faults.add(format!(
+                    "database.{key}: missing; set DATABASE{}_URL",
+                    if key == "url" { "" } else { "_SYSTEM" }
+                )),
+                Some(url) => {
+                    if let Err(fault) = options(url) {
+                        faults.add(format!("database.{key}: {fault}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A stale connection is found by asking, but only one that was idle this long: the question costs
+/// a round trip and 12 µs (research/performance.md).
+const IDLE_BEFORE_PING: Duration = Duration::from_secs(1);
+const PING_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The pools of one application. Cheap to clone; tenant data is behind [`TenantTx`] only.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+pub(crate) struct Inner {
+    runtime: PgPool,
+    system: PgPool,
+    metrics: DbMetrics,
+    telemetry: Telemetry,
+    slow_query: Duration,
+    server_address: String,
+    server_port: i64,
+    namespace: String,
+}
+
+/// # Errors
+/// What is wrong with the URL, never the URL: it holds a password.
+pub fn options(url: &Secret) -> Result<PgConnectOptions, String> {
+    let options: PgConnectOptions = url
+        .expose()
+        .parse()
+        .map_err(|_| "not a Postgres URL (postgres://user:password@host:port/database)".to_owned())?;
+    // Statements are traced and timed by `traced`, which knows their summary.
+    Ok(options.log_statements(LevelFilter::Off).log_slow_statements(LevelFilter::Off, Duration::MAX))
+}
+
+impl Db {
+    /// Builds the pools; connects when first used.
+    ///
+    /// # Errors
+    /// A URL that is missing or can't be read.
+    pub fn build(
+        config: &DatabaseConfig,
+        telemetry: &Telemetry,
+        registry: &Registry,
+        operations: Histogram<Operation>,
+    ) -> Result<Self, String> {
+        let url = |url: &Option<Secret>| url.as_ref().ok_or("no database URL".to_owned()).and_then(options);
+        let runtime = url(&config.url)?;
+        let inner = Inner {
+            server_address: runtime.get_host().to_owned(),
+            server_port: i64::from(runtime.get_port()),
+            namespace: runtime.get_database().unwrap_or_default().to_owned(),
+            runtime: pool(config, config.max_connections, runtime),
+            system: pool(config, config.system_max_connections, url(&config.system_url)?),
+            metrics: DbMetrics::new(registry, operations),
+            telemetry: telemetry.clone(),
+            slow_query: config.slow_query,
+        };
+        metrics::observe_pool(registry, &inner.runtime);
+        Ok(Self(Arc::new(inner)))
+    }
+
+    pub(crate) fn runtime_pool(&self) -> &PgPool {
+        &self.0.runtime
+    }
+
+    /// Whether the server answers.
+    ///
+    /// # Errors
+    /// No connection, or no answer.
+    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+        self.0.runtime.acquire().await?.ping().await
+    }
+
+    /// Closes both pools, waiting for connections in use.
+    pub async fn close(&self) {
+        self.0.runtime.close().await;
+        self.0.system.close().await;
+    }
+}
+
+fn pool(config: &DatabaseConfig, max: u32, options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(max)
+        .acquire_timeout(config.acquire_timeout)
+        .idle_timeout(config.idle_timeout)
+        .acquire_slow_level(LevelFilter::Off)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for < IDLE_BEFORE_PING {
+                    return Ok(true);
+                }
+                Ok(matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))))
+            })
+        })
+        .connect_lazy_with(options)
+}

@@ -1,0 +1,162 @@
+//! The only doors to Postgres: [`TenantTx`] sees one tenant, [`SystemTx`] the few tables that exist
+//! before a tenant is known. Begin and tenant go in one round trip.
+//!
+//! Not sqlx's own transaction: a cancelled `begin` of it hands a connection with an open
+//! transaction to the next borrower (trap 1, sqlx#4385).
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use sqlx::{AssertSqlSafe, Executor as _, PgPool, Postgres, pool::PoolConnection};
+
+use super::{Db, Inner, Traced, errors};
+use crate::platform::{
+    error::Result,
+    telemetry::{context, propagation},
+    tenancy::TenantId,
+};
+
+/// A rollback is one round trip; a server that can't do it in this time has lost the connection.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A transaction that sees and writes the rows of one tenant, by row-level security.
+pub struct TenantTx {
+    session: Session,
+    tenant: TenantId,
+}
+
+impl TenantTx {
+    /// # Errors
+    /// `Unavailable` when no connection can be had in time.
+    pub async fn begin(db: &Db, tenant: TenantId) -> Result<Self> {
+        // The tenant is a parsed UUID: formatting it is safe.
+        let session = Session::begin(db, &db.0.runtime, &format!("; set local app.tenant_id = '{tenant}'")).await?;
+        Ok(Self { session, tenant })
+    }
+
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// The executor for one statement; `summary` is its low-cardinality name, `SELECT products`.
+    pub fn traced(&mut self, summary: &'static str) -> Traced<'_> {
+        self.session.traced(summary)
+    }
+
+    /// # Errors
+    /// `Unavailable` when the server does not confirm; the work may or may not be done.
+    pub async fn commit(self) -> Result<()> {
+        self.session.commit().await
+    }
+}
+
+/// A transaction of the system role: tenants, API keys, jobs; no tenant's data.
+pub struct SystemTx(Session);
+
+impl SystemTx {
+    /// # Errors
+    /// `Unavailable` when no connection can be had in time.
+    pub async fn begin(db: &Db) -> Result<Self> {
+        Session::begin(db, &db.0.system, "").await.map(Self)
+    }
+
+    /// The executor for one statement; `summary` is its low-cardinality name, `SELECT api_keys`.
+    pub fn traced(&mut self, summary: &'static str) -> Traced<'_> {
+        self.0.traced(summary)
+    }
+
+    /// # Errors
+    /// `Unavailable` when the server does not confirm; the work may or may not be done.
+    pub async fn commit(self) -> Result<()> {
+        self.0.commit().await
+    }
+}
+
+/// An open transaction on a borrowed connection, which goes back to the pool only when it is clean.
+struct Session {
+    connection: Option<PoolConnection<Postgres>>,
+    db: Db,
+    busy: AtomicBool,
+}
+
+impl Session {
+    async fn begin(db: &Db, pool: &PgPool, also: &str) -> Result<Self> {
+        let connection = acquire(&db.0, pool).await.map_err(|error| errors::from_sqlx(&error))?;
+        let session = Self { connection: Some(connection), db: db.clone(), busy: AtomicBool::new(false) };
+        // Who is asking, visible in pg_stat_activity and the server's log, without a comment in the
+        // statement: that would defeat the statement cache (trap 17).
+        let who = propagation::traceparent()
+            .map(|traceparent| format!("; set local application_name = '{traceparent}'"))
+            .unwrap_or_default();
+        session.control(&format!("begin{also}{who}")).await
+    }
+
+    /// BEGIN and COMMIT: by the simple protocol, not traced but paid for by the request.
+    async fn control(mut self, sql: &str) -> Result<Self> {
+        let connection = self.connection.as_deref_mut().expect("taken only by commit and drop");
+        self.busy.store(true, Relaxed);
+        let started = Instant::now();
+        let result = connection.execute(AssertSqlSafe(sql)).await;
+        context::with_current(|request| request.cost.add_db_time(started.elapsed()));
+        // After an error the state of the connection is unknown: `busy` stays set and it is closed.
+        result.map_err(|error| errors::from_sqlx(&error))?;
+        self.busy.store(false, Relaxed);
+        Ok(self)
+    }
+
+    fn traced(&mut self, summary: &'static str) -> Traced<'_> {
+        Traced {
+            connection: self.connection.as_deref_mut().expect("taken only by commit and drop"),
+            db: &self.db.0,
+            summary,
+            busy: &self.busy,
+        }
+    }
+
+    async fn commit(self) -> Result<()> {
+        let mut done = self.control("commit").await?;
+        drop(done.connection.take());
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        let runtime = tokio::runtime::Handle::try_current();
+        if let (false, Ok(runtime)) = (self.busy.load(Relaxed), runtime) {
+            runtime.spawn(async move {
+                let rollback = connection.execute("rollback");
+                if !matches!(tokio::time::timeout(ROLLBACK_TIMEOUT, rollback).await, Ok(Ok(_))) {
+                    connection.close_on_drop();
+                }
+            });
+        } else {
+            connection.close_on_drop();
+        }
+    }
+}
+
+/// A connection, with its wait measured.
+async fn acquire(db: &Inner, pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    struct Pending<'a>(&'a prometheus::Gauge);
+    impl Drop for Pending<'_> {
+        fn drop(&mut self) {
+            self.0.dec();
+        }
+    }
+    db.metrics.pending.inc();
+    let pending = Pending(&db.metrics.pending);
+    let started = Instant::now();
+    let result = pool.acquire().await;
+    drop(pending);
+    let waited = started.elapsed();
+    db.metrics.waited(waited);
+    context::with_current(|request| request.cost.add_pool_wait(waited));
+    if matches!(result, Err(sqlx::Error::PoolTimedOut)) {
+        db.metrics.timeouts.inc();
+    }
+    result
+}

@@ -1,0 +1,164 @@
+//! Extractors whose rejections are problems like any other error. `axum`'s own are banned by
+//! clippy: their rejections are plain text.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::platform::error::{Error, FieldError, Kind};
+
+/// serde_json stops at 128 levels; nothing here is deeper than 5.
+const MAX_JSON_DEPTH: usize = 32;
+
+/// A JSON body, in and out.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+            Err(error) => Error::internal(error).into_response(),
+        }
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        if !is_json(&request) {
+            return Err(Error::new(
+                Kind::UnsupportedMediaType,
+                "unsupported_media_type",
+                "Send the body as application/json in UTF-8.",
+            ));
+        }
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                Error::new(Kind::TooLarge, "body_too_large", "The body is larger than this service accepts.")
+            } else {
+                Error::new(Kind::Malformed, "body_unreadable", "The body ended early.").caused_by(rejection)
+            }
+        })?;
+        parse(&body).map(Self)
+    }
+}
+
+fn is_json(request: &Request) -> bool {
+    let Some(value) = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let mut parts = value.split(';').map(|part| part.trim().to_ascii_lowercase());
+    parts.next().as_deref() == Some("application/json")
+        && parts.all(|parameter| {
+            parameter.strip_prefix("charset=").is_none_or(|charset| charset.trim_matches('"') == "utf-8")
+        })
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    if depth(body) > MAX_JSON_DEPTH {
+        return Err(Error::new(Kind::Malformed, "json_too_deep", "The JSON is nested too deeply."));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        let mut problem = Error::new(Kind::Malformed, "malformed_json", "The body is not the JSON this route takes.");
+        let field = if path == "." { "(body)".to_owned() } else { path };
+        problem.fields.push(FieldError { field: field.into(), message: message(&inner).into() });
+        problem
+    })?;
+    deserializer
+        .end()
+        .map_err(|_| Error::new(Kind::Malformed, "malformed_json", "Something follows the JSON value."))?;
+    Ok(value)
+}
+
+/// serde's text names fields and types of the caller's own document; values it quotes are cut out.
+fn message(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.split_once("invalid value:").or_else(|| text.split_once("invalid type:")) {
+        Some((_, rest)) => {
+            rest.split_once("expected ").map_or("has the wrong type".to_owned(), |(_, what)| format!("expected {what}"))
+        }
+        None => text,
+    }
+}
+
+/// Deepest nesting of arrays and objects, without parsing: text in strings does not count.
+fn depth(body: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Query parameters; unknown ones are an error, because a mistyped filter must not return everything.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        #[expect(clippy::disallowed_types, reason = "wrapped here so that its rejection is a problem")]
+        axum::extract::Query::try_from_uri(&parts.uri).map(|query| Self(query.0)).map_err(|rejection| {
+            let detail =
+                std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
+            let mut problem = Error::new(Kind::Malformed, "malformed_query", "The query parameters can't be read.");
+            problem.fields.push(FieldError { field: "(query)".into(), message: detail.into() });
+            problem
+        })
+    }
+}
+
+/// The id in the path: a UUID in its usual form.
+#[derive(Clone, Copy, Debug)]
+pub struct PathId(pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let malformed = || Error::new(Kind::Malformed, "malformed_id", "The id in the path is not a UUID.");
+        #[expect(clippy::disallowed_types, reason = "wrapped here so that its rejection is a problem")]
+        let text = axum::extract::Path::<String>::from_request_parts(parts, state).await.map_err(|_| malformed())?;
+        // Braces, URN and the form without hyphens would give one resource several addresses.
+        let hyphenated = text.0.len() == uuid::fmt::Hyphenated::LENGTH;
+        Uuid::parse_str(&text.0).ok().filter(|_| hyphenated).map(Self).ok_or_else(malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        assert_eq!(depth(br#"{"a":[{"b":"[[[{{{\"[["}]}"#), 3);
+        assert_eq!(depth(&vec![b'['; 10_000]), 10_000);
+    }
+
+    #[test]
+    fn a_wrong_value_is_not_quoted_back() {
+        let error = serde_json::from_str::<u32>("\"hunter2\"").unwrap_err();
+        assert_eq!(message(&error), "expected u32 at line 1 column 9");
+    }
+}

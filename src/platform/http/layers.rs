@@ -1,0 +1,59 @@
+//! THE list of layers of the public port, outermost first, with the reason for each place.
+//!
+//! 1. `NormalizePath` — a trailing slash is no other resource; must see the path before routing does.
+//! 2. `Observe` — outside everything that can answer, so that every answer is counted; inside the
+//!    router, because only there the route template is known.
+//! 3. CORS — answers preflights itself; they are observed but need no caller.
+//! 4. Compression — outside the deadline: it works while the body is sent.
+//! 5. `deadline` — the task, the time limit and the panic boundary of the request.
+//! 6. Body limit, directory of API keys — what extractors find.
+
+use axum::{
+    Extension, Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, HeaderValue, Method, header},
+    middleware,
+};
+use tower::Layer as _;
+use tower_http::{
+    compression::CompressionLayer,
+    cors::{AllowOrigin, CorsLayer},
+    normalize_path::{NormalizePath, NormalizePathLayer},
+};
+
+use super::{HttpConfig, limits, observe::Observe};
+use crate::platform::{
+    error::{Error, Kind},
+    tenancy::directory::Directory,
+};
+
+/// Wraps the routes of the public port.
+pub fn apply(routes: Router, config: &HttpConfig, observe: Observe, directory: Directory) -> NormalizePath<Router> {
+    let mut router = routes
+        .fallback(async || Error::not_found("route_not_found", "There is no such route."))
+        .method_not_allowed_fallback(async || {
+            Error::new(Kind::MethodNotAllowed, "method_not_allowed", "This route does not take that method.")
+        })
+        .layer(Extension(directory))
+        .layer(DefaultBodyLimit::max(config.body_limit.0))
+        .layer(middleware::from_fn_with_state(config.request_timeout, limits::deadline))
+        .layer(CompressionLayer::new());
+    if !config.cors_origins.is_empty() {
+        router = router.layer(cors(&config.cors_origins));
+    }
+    NormalizePathLayer::trim_trailing_slash().layer(router.layer(observe))
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+    };
+    let exposed = ["x-request-id", "x-correlation-id", "x-trace-id"].map(HeaderName::from_static);
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("idempotency-key")])
+        .expose_headers(exposed)
+}

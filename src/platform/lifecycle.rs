@@ -1,0 +1,242 @@
+//! The life of the process: its phase, what its dependencies answer, and the checks that keep both
+//! true. Probes read this state; they never ask a dependency themselves.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::RwLock;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    cache::Redis,
+    config::Faults,
+    db::{Db, guard},
+};
+use crate::section;
+
+section! {
+    /// Start, checks and shutdown.
+    pub struct LifecycleConfig in "lifecycle" {
+        /// After SIGTERM the service says "not ready" and goes on serving this long: load balancers need it to notice.
+        pub drain_delay: Duration => Duration::ZERO..=Duration::from_secs(300),
+        /// Then requests in flight have this long to finish; more is exit code 3.
+        pub drain_timeout: Duration => Duration::from_millis(100)..=Duration::from_secs(300),
+        /// Then spans and logs have this long to leave.
+        pub flush_timeout: Duration => Duration::from_millis(100)..=Duration::from_secs(60),
+        /// Time between two checks of the dependencies.
+        pub check_interval: Duration => Duration::from_millis(50)..=Duration::from_secs(60),
+        /// A check that takes longer has failed.
+        pub check_timeout: Duration => Duration::from_millis(10)..=Duration::from_secs(30),
+    }
+}
+section! {
+    /// What readiness depends on.
+    pub struct ReadinessConfig in "admin.readiness" {
+        /// Dependencies without which the service takes no traffic, of `postgres` and `redis`; the others only degrade it.
+        pub requires: Vec<String>,
+        /// Failed checks in a row before a required dependency counts as lost.
+        pub failures: u32 => 1..=100,
+    }
+}
+
+impl ReadinessConfig {
+    pub fn check(&self, faults: &mut Faults) {
+        for name in &self.requires {
+            if !["postgres", "redis"].contains(&name.as_str()) {
+                faults.add(format!("admin.readiness.requires: expected postgres or redis, got \"{name}\""));
+            }
+        }
+    }
+}
+
+/// Where the process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Serving,
+    Draining,
+}
+
+/// One dependency, as last seen.
+#[derive(Clone, Debug)]
+struct Seen {
+    /// `ok` or why not, as a code: details are in the log.
+    code: &'static str,
+    failures: u32,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    checks: BTreeMap<&'static str, Seen>,
+    checked: Instant,
+}
+
+/// What probes answer.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct Readiness {
+    pub status: &'static str,
+    pub checks: BTreeMap<&'static str, &'static str>,
+}
+
+impl Readiness {
+    pub fn takes_traffic(&self) -> bool {
+        matches!(self.status, "ready" | "degraded")
+    }
+}
+
+/// Shared by probes, checks and shutdown. Cheap to clone.
+#[derive(Clone)]
+pub struct Health {
+    state: Arc<RwLock<State>>,
+    requires: Arc<[String]>,
+    failures: u32,
+    stale_after: Duration,
+}
+
+impl Health {
+    pub fn new(readiness: &ReadinessConfig, lifecycle: &LifecycleConfig) -> Self {
+        let state = State { phase: Phase::Starting, checks: BTreeMap::new(), checked: Instant::now() };
+        Self {
+            state: Arc::new(RwLock::new(state)),
+            requires: readiness.requires.clone().into(),
+            failures: readiness.failures,
+            // Checks run on the main runtime: when they stop coming, it is the runtime that is stuck.
+            stale_after: (lifecycle.check_interval + lifecycle.check_timeout) * 3,
+        }
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        let state = self.state.read();
+        let checks = state.checks.iter().map(|(name, seen)| (*name, seen.code)).collect();
+        let required = |name: &str| self.requires.iter().any(|required| required == name);
+        let lost = state.checks.iter().any(|(name, seen)| required(name) && seen.failures >= self.failures);
+        let degraded = state.checks.values().any(|seen| seen.failures > 0);
+        let status = match state.phase {
+            Phase::Draining => "draining",
+            Phase::Starting => "not_ready",
+            Phase::Serving if lost || state.checked.elapsed() > self.stale_after => "not_ready",
+            Phase::Serving if degraded => "degraded",
+            Phase::Serving => "ready",
+        };
+        Readiness { status, checks }
+    }
+
+    /// Whether the start is over.
+    pub fn started(&self) -> bool {
+        self.state.read().phase != Phase::Starting
+    }
+
+    fn serve(&self) {
+        let mut state = self.state.write();
+        if state.phase == Phase::Starting {
+            state.phase = Phase::Serving;
+        }
+    }
+
+    /// Takes the instance out of load balancing; there is no way back.
+    pub fn drain(&self) {
+        self.state.write().phase = Phase::Draining;
+    }
+
+    fn saw(&self, name: &'static str, code: &'static str) {
+        let mut state = self.state.write();
+        state.checked = Instant::now();
+        let before = state.checks.get(name).map(|seen| seen.code);
+        let failures = if code == "ok" { 0 } else { state.checks.get(name).map_or(0, |seen| seen.failures) + 1 };
+        state.checks.insert(name, Seen { code, failures });
+        drop(state);
+        match before {
+            Some(before) if before == code => {}
+            _ if code == "ok" => tracing::info!(dependency = name, "dependency_available"),
+            _ => tracing::warn!(dependency = name, code, "dependency_unavailable"),
+        }
+    }
+}
+
+/// Waits until the database is reachable, migrated and safe, saying why not, and then lets traffic in.
+///
+/// # Errors
+/// When `timeout` passed first.
+pub async fn wait_for_database(db: &Db, health: &Health, timeout: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + timeout;
+    let mut pause = Duration::from_millis(50);
+    let mut said = "";
+    loop {
+        match guard::check(db).await {
+            Ok(()) => {
+                health.saw("postgres", "ok");
+                health.serve();
+                return Ok(());
+            }
+            Err(refusal) => {
+                health.saw("postgres", refusal.code);
+                if said != refusal.code {
+                    said = refusal.code;
+                    tracing::error!(
+                        severity = "critical",
+                        code = refusal.code,
+                        detail = refusal.detail,
+                        "database_not_usable"
+                    );
+                }
+                if Instant::now() + pause > deadline {
+                    return Err(format!("gave up after {} s: {}", timeout.as_secs(), refusal.detail));
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// Asks the dependencies again and again, until told to stop.
+pub async fn check_dependencies(
+    db: Db,
+    redis: Option<Redis>,
+    health: Health,
+    config: LifecycleConfig,
+    stop: CancellationToken,
+) {
+    loop {
+        let postgres = async {
+            let answer = tokio::time::timeout(config.check_timeout, db.ping()).await;
+            let code = match answer {
+                Ok(Ok(())) => "ok",
+                Ok(Err(_)) => "unreachable",
+                Err(_) => "timeout",
+            };
+            // Before the first success the start has its own, stricter check.
+            if health.started() {
+                health.saw("postgres", code);
+            }
+        };
+        let cache = async {
+            let Some(redis) = &redis else { return };
+            let code = match tokio::time::timeout(config.check_timeout, redis.ping()).await {
+                Ok(Ok(())) => "ok",
+                Ok(Err(_)) => "unreachable",
+                Err(_) => "timeout",
+            };
+            health.saw("redis", code);
+        };
+        tokio::join!(postgres, cache);
+        tokio::select! {
+            () = tokio::time::sleep(config.check_interval) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// A background task of the application: runs until its future ends or the runtime does.
+pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "belongs to the process, not to a request: there is no context to take along"
+    )]
+    tokio::spawn(task);
+}

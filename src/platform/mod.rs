@@ -1,0 +1,13 @@
+//! The half that stays: what every service needs and none wants to write again. It knows no
+//! business word and names nothing above it.
+
+pub mod admin;
+pub mod cache;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod faults;
+pub mod http;
+pub mod lifecycle;
+pub mod telemetry;
+pub mod tenancy;

@@ -1,0 +1,155 @@
+//! The tracer provider: sampler, limits and batching from `OTEL_*`, the exporter on a thread and
+//! runtime of its own. No endpoint configured = no exporter, and spans still give ids to the logs.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    error::{OTelSdkError, OTelSdkResult},
+    trace::{Sampler, SdkTracerProvider, SpanData},
+};
+
+use super::build;
+use crate::platform::config::Environment;
+
+/// Where spans go.
+pub enum SpanSink {
+    /// Where `OTEL_EXPORTER_OTLP_*` says; nowhere without an endpoint.
+    Environment,
+    Nowhere,
+    /// An exporter of the caller's (tests).
+    Given(Box<SpanExporter>),
+}
+
+/// Exports that failed since the start: what `telemetry_export_failures_total` shows.
+pub type Failures = Arc<AtomicU64>;
+
+/// # Errors
+/// An `OTEL_*` value that can't be used, in words.
+pub fn provider(
+    service: &str,
+    environment: Environment,
+    variables: &BTreeMap<String, String>,
+    sink: SpanSink,
+    failures: &Failures,
+) -> Result<SdkTracerProvider, String> {
+    let mut builder = SdkTracerProvider::builder().with_resource(resource(service, environment, variables));
+    if variables.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return Ok(builder.with_sampler(Sampler::AlwaysOff).build());
+    }
+    let exporter = match sink {
+        SpanSink::Given(exporter) => Some(*exporter),
+        SpanSink::Environment => exporter(variables)?,
+        SpanSink::Nowhere => None,
+    };
+    if let Some(exporter) = exporter {
+        builder = builder.with_batch_exporter(Counted { inner: exporter, failures: Arc::clone(failures) });
+    }
+    Ok(builder.build())
+}
+
+fn resource(service: &str, environment: Environment, variables: &BTreeMap<String, String>) -> Resource {
+    let mut resource = Resource::builder()
+        .with_attribute(KeyValue::new("service.version", build::VERSION))
+        .with_attribute(KeyValue::new("service.instance.id", uuid::Uuid::now_v7().to_string()));
+    let given = variables.get("OTEL_RESOURCE_ATTRIBUTES").map_or("", String::as_str);
+    if !given.contains("deployment.environment.name=") {
+        resource = resource.with_attribute(KeyValue::new("deployment.environment.name", environment.as_str()));
+    }
+    // `service` already is OTEL_SERVICE_NAME where that is set; the SDK would let the attribute list win over it.
+    if variables.contains_key("OTEL_SERVICE_NAME") || !given.contains("service.name=") {
+        resource = resource.with_service_name(service.to_owned());
+    }
+    resource.build()
+}
+
+fn exporter(variables: &BTreeMap<String, String>) -> Result<Option<SpanExporter>, String> {
+    let get = |name: &str| variables.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    let endpoint = get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| get("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    match get("OTEL_TRACES_EXPORTER") {
+        Some("none") => return Ok(None),
+        None | Some("otlp") => {}
+        Some(other) => return Err(format!("OTEL_TRACES_EXPORTER: expected otlp or none, got \"{other}\"")),
+    }
+    if endpoint.is_none() {
+        return Ok(None);
+    }
+    let protocol = get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| get("OTEL_EXPORTER_OTLP_PROTOCOL"));
+    let built = match protocol {
+        Some("grpc") => grpc(),
+        None | Some("http/protobuf") => http(),
+        Some(other) => Err(format!("OTEL_EXPORTER_OTLP_PROTOCOL: expected grpc or http/protobuf, got \"{other}\"")),
+    };
+    built.map(Some)
+}
+
+/// A blocking client: the batch thread has no runtime. Built on a plain thread, because reqwest
+/// refuses to be built inside one; given explicitly, so that no feature of another crate can swap it.
+fn http() -> Result<SpanExporter, String> {
+    let client = std::thread::spawn(reqwest::blocking::Client::new)
+        .join()
+        .map_err(|_| "the OTLP HTTP client can't be built (TLS roots?)".to_owned())?;
+    SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_http_client(client)
+        .build()
+        .map_err(|error| format!("OTEL_EXPORTER_OTLP_*: {error}"))
+}
+
+/// The channel lives on a runtime of its own: on the main one a pod with a single worker deadlocks
+/// (opentelemetry-rust#2715).
+fn grpc() -> Result<SpanExporter, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the OTLP runtime can't be started: {error}"))?;
+    let (built, exporter) = std::sync::mpsc::channel();
+    std::thread::Builder::new()
+        .name("otlp-grpc".to_owned())
+        .spawn(move || {
+            runtime.block_on(async move {
+                // 0.33 sets no trust roots for https by itself (opentelemetry-rust#2008).
+                let tls = tonic::transport::ClientTlsConfig::new().with_enabled_roots();
+                let exporter = SpanExporter::builder().with_tonic().with_tls_config(tls).build();
+                let _ = built.send(exporter);
+                std::future::pending::<()>().await;
+            });
+        })
+        .map_err(|error| format!("the OTLP thread can't be started: {error}"))?;
+    exporter.recv().map_err(|error| error.to_string())?.map_err(|error| format!("OTEL_EXPORTER_OTLP_*: {error}"))
+}
+
+/// Counts failed exports; the SDK only logs them.
+#[derive(Debug)]
+struct Counted<E> {
+    inner: E,
+    failures: Failures,
+}
+
+impl<E: opentelemetry_sdk::trace::SpanExporter> opentelemetry_sdk::trace::SpanExporter for Counted<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let result = self.inner.export(batch).await;
+        if result.is_err() {
+            self.failures.fetch_add(1, Relaxed);
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> Result<(), OTelSdkError> {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}

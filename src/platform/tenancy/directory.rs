@@ -1,0 +1,94 @@
+//! From an API key to its caller, with a short cache in the process: a key costs a query once in
+//! `auth.key_cache_ttl`, and a revoked one is refused at the latest that much later.
+
+use std::{sync::Arc, time::Duration};
+
+use moka::future::Cache;
+
+use super::{
+    PrincipalId, Scope, TenantId,
+    api_key::{ApiKey, Pepper},
+    store::{self, StoredKey},
+};
+use crate::{
+    platform::{
+        config::{Environment, Faults, Secret},
+        db::{Db, SystemTx},
+        error::{Error, Kind, Result},
+    },
+    section,
+};
+
+section! {
+    /// API keys.
+    pub struct AuthConfig in "auth" {
+        /// Secret that API keys and cursors are signed with; at least 32 characters.
+        pub pepper: Option<Secret>,
+        /// How long a looked-up key is trusted, and so the longest a revoked one still works.
+        pub key_cache_ttl: Duration => Duration::from_millis(10)..=Duration::from_secs(30),
+    }
+}
+
+impl AuthConfig {
+    pub fn check(&self, environment: Environment, faults: &mut Faults) {
+        match &self.pepper {
+            None => faults.add("auth.pepper: missing; set APP__AUTH__PEPPER or APP__AUTH__PEPPER_FILE"),
+            Some(pepper) if environment.is_deployed() && pepper.expose().len() < 32 => {
+                faults.add("auth.pepper: must be at least 32 characters long (value not shown)");
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Unknown ids are remembered too: a flood of them must not become a flood of queries.
+const MOST_KEYS: u64 = 10_000;
+
+/// Who a key belongs to.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub tenant: TenantId,
+    pub principal: PrincipalId,
+    pub scope: Scope,
+}
+
+/// Finds callers by their key. Cheap to clone.
+#[derive(Clone)]
+pub struct Directory {
+    db: Db,
+    pepper: Pepper,
+    keys: Cache<String, Option<Arc<StoredKey>>>,
+}
+
+/// One answer for unknown, wrong and revoked: nothing to learn from the difference.
+fn refused() -> Error {
+    Error::new(Kind::Unauthenticated, "invalid_api_key", "The API key is not valid.")
+}
+
+impl Directory {
+    pub fn new(db: &Db, pepper: &Pepper, ttl: Duration) -> Self {
+        let keys = Cache::builder().max_capacity(MOST_KEYS).time_to_live(ttl).build();
+        Self { db: db.clone(), pepper: pepper.clone(), keys }
+    }
+
+    /// # Errors
+    /// `Unauthenticated` for anything but a live key; `Unavailable` when it can't be looked up.
+    pub async fn authenticate(&self, text: &str) -> Result<Identity> {
+        let key = ApiKey::parse(text).ok_or_else(refused)?;
+        let found = self.keys.try_get_with_by_ref(key.id, self.load(key.id)).await.map_err(|error| error.copy())?;
+        // An unknown id is compared with a hash too, so that it takes the same time.
+        let hash = found.as_ref().map_or(&[0; 32][..], |stored| &stored.secret_hash);
+        let matches = self.pepper.verify(&key, hash);
+        let stored = found.filter(|stored| matches && stored.revoked_at.is_none()).ok_or_else(refused)?;
+        Ok(Identity {
+            tenant: TenantId::from_uuid(stored.tenant_id),
+            principal: PrincipalId::new(&stored.key_id),
+            scope: stored.scope.parse().map_err(Error::internal)?,
+        })
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Arc<StoredKey>>> {
+        let mut tx = SystemTx::begin(&self.db).await?;
+        Ok(store::find_key(&mut tx, id).await?.map(Arc::new))
+    }
+}

@@ -1,0 +1,7 @@
+//! People of a shop: created and read; never shown to another tenant.
+
+mod http;
+mod model;
+mod store;
+
+pub use http::router;
