@@ -89,6 +89,10 @@ impl App {
         Ok(Self { config: config.clone(), telemetry: telemetry.clone(), registry, db, redis, health, boot })
     }
 
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
     /// The public routes in their layers.
     pub(crate) fn service(&self) -> Result<tower_http::normalize_path::NormalizePath<axum::Router>, String> {
         let Config { http, auth, redis, shop, faults, .. } = &self.config;

@@ -46,7 +46,11 @@ enum Command {
     /// Print the OpenAPI document
     Openapi,
     /// Print every metric as JSON
-    Catalogue,
+    Catalogue {
+        /// As the page docs/telemetry.md
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Create and list tenants
     #[command(subcommand)]
     Tenant(tenants::TenantCommand),
@@ -123,7 +127,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             print(&crate::platform::http::docs::text(&crate::app::openapi()));
             Ok(())
         }
-        Command::Catalogue => inspect::catalogue(),
+        Command::Catalogue { markdown } => inspect::catalogue(markdown),
         Command::Healthcheck => inspect::healthcheck(loaded.readable()?.admin.bind),
         Command::Migrate => {
             let config = loaded.readable()?;

@@ -1,2 +1,12 @@
-#[test]
-fn t() {}
+//! The integration suite: one binary, real Postgres and Redis (`make test` starts both), a fresh
+//! database a test. `support` is the harness; the rest follows the rooms of `src`.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests call the service from outside and stop at the first surprise"
+)]
+
+mod platform;
+mod repo;
+mod shop;
+mod support;

@@ -28,6 +28,8 @@ fn quiet(error: &sqlx::Error) -> Quiet {
     }
 }
 
+const UNREACHABLE: &str = "The database can't be reached. Try again shortly.";
+
 /// The general mapping: what a store did not expect.
 pub fn from_sqlx(error: &sqlx::Error) -> Error {
     let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
@@ -37,7 +39,7 @@ pub fn from_sqlx(error: &sqlx::Error) -> Error {
         }
         (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::Protocol(_), _)
         | (_, "57P01" | "57P02" | "57P03" | "08006" | "08001" | "53300") => {
-            Error::unavailable("database_unavailable", "The database can't be reached. Try again shortly.")
+            Error::unavailable("database_unavailable", UNREACHABLE)
         }
         (_, "57014") => Error::unavailable("database_timeout", "The database took too long. Try again shortly."),
         (_, "55P03") => {
@@ -50,6 +52,15 @@ pub fn from_sqlx(error: &sqlx::Error) -> Error {
         _ => Error::new(Kind::Internal, "database_error", "The service failed to handle the request."),
     };
     mapped.caused_by(quiet(error))
+}
+
+/// No connection: whatever the reason (refused, no such database, wrong password), the caller
+/// can only try again.
+pub fn unreachable(error: &sqlx::Error) -> Error {
+    match error {
+        sqlx::Error::PoolTimedOut => from_sqlx(error),
+        _ => Error::unavailable("database_unavailable", UNREACHABLE).caused_by(quiet(error)),
+    }
 }
 
 impl From<sqlx::Error> for Error {

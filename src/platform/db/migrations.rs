@@ -16,6 +16,9 @@ pub static MIGRATOR: Migrator = sqlx::migrate!();
 /// the try is repeated. Without it a stuck pod would block every start (trap 12).
 const LOCK_TIMEOUT: &str = "1s";
 
+/// Key of the advisory lock of migrators (any constant does).
+const LOCK: i64 = 0x6b65_656c;
+
 /// Applies what is missing; safe to run from several places at once.
 ///
 /// # Errors
@@ -64,9 +67,16 @@ async fn attempt(options: &sqlx::postgres::PgConnectOptions, config: &DatabaseCo
         config.runtime_role, config.system_role
     );
     connection.execute(AssertSqlSafe(settings)).await.map_err(|error| classify(&error))?;
+    // Held to the end of the session, so that what is counted here is what this run did.
+    connection
+        .execute(AssertSqlSafe(format!("select pg_advisory_lock({LOCK})")))
+        .await
+        .map_err(|error| classify(&error))?;
     let before = applied(&mut connection).await.unwrap_or_default().len();
-    let result = MIGRATOR.run(&mut connection).await;
-    match result {
+    let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
+    // After a rollback of the service the database is ahead of the binary: nothing to do, not a fault.
+    migrator.set_ignore_missing(true);
+    match migrator.run(&mut connection).await {
         Ok(()) => {
             let after = applied(&mut connection).await.map_err(|error| classify(&error))?.len();
             connection

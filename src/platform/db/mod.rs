@@ -104,10 +104,13 @@ pub(crate) struct Inner {
 /// # Errors
 /// What is wrong with the URL, never the URL: it holds a password.
 pub fn options(url: &Secret) -> Result<PgConnectOptions, String> {
-    let options: PgConnectOptions = url
-        .expose()
-        .parse()
-        .map_err(|_| "not a Postgres URL (postgres://user:password@host:port/database)".to_owned())?;
+    let malformed = || "not a Postgres URL (postgres://user:password@host:port/database)".to_owned();
+    // sqlx takes any scheme.
+    let (scheme, _) = url.expose().split_once("://").ok_or_else(malformed)?;
+    if !matches!(scheme, "postgres" | "postgresql") {
+        return Err(malformed());
+    }
+    let options: PgConnectOptions = url.expose().parse().map_err(|_| malformed())?;
     // Statements are traced and timed by `traced`, which knows their summary.
     Ok(options.log_statements(LevelFilter::Off).log_slow_statements(LevelFilter::Off, Duration::MAX))
 }

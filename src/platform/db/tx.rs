@@ -83,7 +83,7 @@ struct Session {
 
 impl Session {
     async fn begin(db: &Db, pool: &PgPool, also: &str) -> Result<Self> {
-        let connection = acquire(&db.0, pool).await.map_err(|error| errors::from_sqlx(&error))?;
+        let connection = acquire(&db.0, pool).await.map_err(|error| errors::unreachable(&error))?;
         let session = Self { connection: Some(connection), db: db.clone(), busy: AtomicBool::new(false) };
         // Who is asking, visible in pg_stat_activity and the server's log, without a comment in the
         // statement: that would defeat the statement cache (trap 17).

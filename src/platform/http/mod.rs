@@ -3,6 +3,7 @@
 
 pub mod auth;
 pub mod docs;
+mod exchange;
 pub mod extract;
 pub mod layers;
 pub mod limits;

@@ -1,47 +1,25 @@
-//! The one layer that observes a request: ids, server span, RED metrics and the canonical line,
-//! closed by a drop guard, so that a panic, a timeout and a vanished client (499) are counted too.
+//! The one layer that observes a request: its metrics and the service around the router. What is
+//! known of one request, from its ids to its canonical line, is `exchange`.
 
 use std::{
-    net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicBool},
     task::{Context as TaskContext, Poll},
-    time::Instant,
 };
 
-use axum::{
-    body::{Body, Bytes},
-    extract::{ConnectInfo, MatchedPath, Request},
-    http::{HeaderMap, HeaderValue, Method, header},
-    response::Response,
-};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use opentelemetry::{
-    Context, KeyValue,
-    trace::{FutureExt as _, Link, SpanKind, Status, TraceContextExt as _, Tracer as _},
-};
-use opentelemetry_semantic_conventions::attribute as semconv;
+use axum::{extract::Request, response::Response};
+use opentelemetry::trace::FutureExt as _;
 use tower::{Layer, Service};
-use uuid::Uuid;
 
-use super::problem::Failed;
+use super::exchange::Exchange;
 use crate::{
     labels,
     platform::telemetry::{
-        Telemetry, attribute,
-        context::{self, RequestContext},
+        Telemetry, context,
         metrics::{Counter, Gauge, HTTP_SECONDS, Histogram, Registry},
-        propagation::{self, TrustTraceContext},
+        propagation::TrustTraceContext,
     },
 };
-
-/// What nothing matched is one route: a scanner must not make series.
-pub const UNMATCHED: &str = "__unmatched__";
-/// The client was gone before the answer was (nginx's number; no status is sent).
-const CLIENT_GONE: u16 = 499;
 
 labels! {
     pub struct Answered {
@@ -55,21 +33,22 @@ labels! {
     pub struct Unhandled { kind: &'static str = "_OTHER" }
 }
 
-struct HttpMetrics {
-    duration: Histogram<Answered>,
-    active: prometheus::Gauge,
-    unhandled: Counter<Unhandled>,
+pub(super) struct HttpMetrics {
+    pub duration: Histogram<Answered>,
+    pub active: prometheus::Gauge,
+    pub unhandled: Counter<Unhandled>,
 }
 
 /// Observes every request of the router it wraps.
 #[derive(Clone)]
 pub struct Observe(Arc<Shared>);
 
-struct Shared {
-    metrics: HttpMetrics,
-    telemetry: Telemetry,
-    trust: TrustTraceContext,
-    cold: AtomicBool,
+pub(super) struct Shared {
+    pub metrics: HttpMetrics,
+    pub telemetry: Telemetry,
+    pub trust: TrustTraceContext,
+    /// Until the first request of the process is done.
+    pub cold: AtomicBool,
 }
 
 impl Observe {
@@ -132,236 +111,5 @@ where
             let response = work.await?;
             Ok(exchange.respond(response))
         })
-    }
-}
-
-fn method_name(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PATCH => "PATCH",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        Method::TRACE => "TRACE",
-        Method::CONNECT => "CONNECT",
-        _ => "_OTHER",
-    }
-}
-
-/// An id of the caller's, if it can be taken over: 1 to 64 of `[A-Za-z0-9._-]`.
-fn accepted(headers: &HeaderMap, name: &str) -> Option<String> {
-    let value = headers.get(name)?.to_str().ok()?;
-    let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    (plain && (1..=64).contains(&value.len())).then(|| value.to_owned())
-}
-
-/// A request under way. Dropping it records what is known by then.
-struct Exchange {
-    shared: Arc<Shared>,
-    context: Arc<RequestContext>,
-    span: Context,
-    started: Instant,
-    /// Probes are counted, not logged and not traced.
-    quiet: bool,
-    request_bytes: u64,
-    response_bytes: u64,
-    status: u16,
-    failed: Option<Failed>,
-}
-
-impl Exchange {
-    fn start(shared: &Arc<Shared>, request: &Request) -> Self {
-        let headers = request.headers();
-        let method = method_name(request.method());
-        let route: Arc<str> = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str).into();
-        let request_id = accepted(headers, "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
-        let correlation_id = accepted(headers, "x-correlation-id").unwrap_or_else(|| request_id.clone());
-        let quiet = route.starts_with("/health/");
-        let context = RequestContext::new(request_id, correlation_id, method, route, request.uri().path().to_owned());
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        shared.metrics.active.inc();
-        Self {
-            span: if quiet { Context::new() } else { server_span(shared, request, &context) },
-            shared: Arc::clone(shared),
-            context: Arc::new(context),
-            started: Instant::now(),
-            quiet,
-            request_bytes: length.unwrap_or(0),
-            response_bytes: 0,
-            status: CLIENT_GONE,
-            failed: None,
-        }
-    }
-
-    /// Adds the ids and ties the end of the exchange to the end of the body.
-    fn respond(mut self, mut response: Response) -> Response {
-        self.status = response.status().as_u16();
-        self.failed = response.extensions_mut().remove::<Failed>();
-        let headers = response.headers_mut();
-        for (name, value) in
-            [("x-request-id", &self.context.request_id), ("x-correlation-id", &self.context.correlation_id)]
-        {
-            headers.insert(name, HeaderValue::from_str(value).expect("ids are plain ASCII"));
-        }
-        let ids = self.span.span().span_context().clone();
-        if ids.is_valid() {
-            let trace_id = HeaderValue::from_str(&ids.trace_id().to_string()).expect("hexadecimal");
-            headers.insert("x-trace-id", trace_id);
-        }
-        response.map(|body| Body::new(ObservedBody { body, exchange: self, complete: false }))
-    }
-
-    fn record(&self) {
-        let took = self.started.elapsed();
-        let server_error = self.status >= 500;
-        let code = self.failed.as_ref().map_or("", |failed| failed.code);
-        let error_type = if server_error && code.is_empty() {
-            "internal"
-        } else if server_error {
-            code
-        } else {
-            ""
-        };
-        let metrics = &self.shared.metrics;
-        metrics.active.dec();
-        let labels = Answered {
-            http_request_method: self.context.method,
-            http_route: Arc::clone(&self.context.route),
-            http_response_status_code: self.status,
-            error_type,
-        };
-        metrics.duration.with(&labels).observe(took.as_secs_f64());
-        if self.status == 500 {
-            let kind = if code == "panic" { "panic" } else { "error" };
-            metrics.unhandled.with(&Unhandled { kind }).inc();
-        }
-        if self.quiet {
-            return;
-        }
-        let span = self.span.span();
-        span.set_attribute(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(self.status)));
-        if server_error {
-            span.set_attribute(KeyValue::new(semconv::ERROR_TYPE, error_type));
-            span.set_status(Status::error(""));
-        }
-        let _inside = self.span.clone().attach();
-        context::enter(Arc::clone(&self.context), || self.log(took.as_secs_f64() * 1_000.0, server_error, code));
-        span.end();
-    }
-
-    fn log(&self, duration_ms: f64, server_error: bool, error_code: &str) {
-        if server_error {
-            let error = self.failed.as_ref().map_or("", |failed| failed.chain.as_str());
-            tracing::error!(status = self.status, error_code, error, "request_failed");
-        }
-        let outcome = match self.status {
-            CLIENT_GONE => "cancelled",
-            500.. => "server_error",
-            400.. => "client_error",
-            _ => "success",
-        };
-        let cost = &self.context.cost;
-        tracing::info!(
-            status = self.status,
-            outcome,
-            duration_ms,
-            db_queries = cost.db_queries(),
-            db_ms = cost.db_ms(),
-            db_pool_wait_ms = cost.db_pool_wait_ms(),
-            redis_ops = cost.redis_ops(),
-            redis_ms = cost.redis_ms(),
-            request_bytes = self.request_bytes,
-            response_bytes = self.response_bytes,
-            error_code = (!error_code.is_empty()).then_some(error_code),
-            cold_start = self.shared.cold.swap(false, Relaxed).then_some(true),
-            "request_completed"
-        );
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.record();
-    }
-}
-
-fn server_span(shared: &Shared, request: &Request, context: &RequestContext) -> Context {
-    let known = if context.method == "_OTHER" { "HTTP" } else { context.method };
-    let matched = *context.route != *UNMATCHED;
-    let name = if matched { format!("{known} {}", context.route) } else { known.to_owned() };
-    let mut attributes = vec![
-        KeyValue::new(semconv::HTTP_REQUEST_METHOD, context.method),
-        KeyValue::new(semconv::URL_PATH, context.path.clone()),
-        KeyValue::new(semconv::URL_SCHEME, "http"),
-        KeyValue::new(semconv::NETWORK_PROTOCOL_VERSION, "1.1"),
-        KeyValue::new(attribute::REQUEST_ID, context.request_id.clone()),
-        KeyValue::new(attribute::CORRELATION_ID, context.correlation_id.clone()),
-    ];
-    if matched {
-        attributes.push(KeyValue::new(semconv::HTTP_ROUTE, Arc::clone(&context.route)));
-    }
-    if let Some(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
-        attributes.push(KeyValue::new(semconv::CLIENT_ADDRESS, peer.0.ip().to_string()));
-    }
-    if let Some(agent) = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()) {
-        attributes.push(KeyValue::new(semconv::USER_AGENT_ORIGINAL, agent.chars().take(256).collect::<String>()));
-    }
-    let remote = propagation::extract(request.headers());
-    let tracer = &shared.telemetry.tracer;
-    let mut builder = tracer.span_builder(name).with_kind(SpanKind::Server).with_attributes(attributes);
-    let parent = match (shared.trust, remote) {
-        (TrustTraceContext::Continue, Some(remote)) => remote,
-        (TrustTraceContext::Link, Some(remote)) => {
-            builder = builder.with_links(vec![Link::with_context(remote.span().span_context().clone())]);
-            Context::new()
-        }
-        _ => Context::new(),
-    };
-    let span = builder.start_with_context(tracer, &parent);
-    parent.with_span(span)
-}
-
-/// Ends the exchange with the body: counts its bytes, and knows whether all of it was taken.
-struct ObservedBody {
-    body: Body,
-    exchange: Exchange,
-    complete: bool,
-}
-
-impl HttpBody for ObservedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = &mut *self;
-        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => this.exchange.response_bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Some(Err(_)) => {}
-            None => this.complete = true,
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for ObservedBody {
-    fn drop(&mut self) {
-        // An answer without a body (HEAD, 204) is never polled.
-        if !self.complete && !self.body.is_end_stream() && self.exchange.context.method != "HEAD" {
-            self.exchange.status = CLIENT_GONE;
-        }
     }
 }

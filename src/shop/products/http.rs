@@ -44,8 +44,8 @@ pub fn router() -> OpenApiRouter<State> {
 struct Money {
     #[schema(minimum = 0, maximum = 999_999_999_999_i64, example = 1999)]
     amount_minor: i64,
-    /// ISO 4217 code.
-    #[schema(pattern = "^[A-Z]{3}$", example = "EUR")]
+    /// ISO 4217 code, of those the shop knows.
+    #[schema(pattern = "^(AUD|CAD|CHF|CZK|DKK|EUR|GBP|JPY|NOK|NZD|PLN|SEK|USD)$", example = "EUR")]
     currency: String,
 }
 
@@ -56,9 +56,9 @@ struct CreateProduct {
     /// Unique in the tenant.
     #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "OAK-1")]
     sku: String,
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(max_length = 200, pattern = "\\S")]
     name: String,
-    #[schema(max_length = 2000)]
+    #[schema(max_length = 2000, pattern = "\\S")]
     description: Option<String>,
     price: Money,
     #[schema(minimum = 0, maximum = 1_000_000_000)]
@@ -71,11 +71,11 @@ struct CreateProduct {
 struct ChangeProduct {
     #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     sku: Option<String>,
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(max_length = 200, pattern = "\\S")]
     name: Option<String>,
     /// Null takes it away.
     #[serde(default, deserialize_with = "present")]
-    #[schema(max_length = 2000, value_type = Option<String>)]
+    #[schema(max_length = 2000, pattern = "\\S", value_type = Option<String>)]
     description: Option<Option<String>>,
     price: Option<Money>,
     #[schema(minimum = 0, maximum = 1_000_000_000)]

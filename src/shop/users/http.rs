@@ -38,12 +38,12 @@ pub fn router() -> OpenApiRouter<State> {
 #[serde(deny_unknown_fields)]
 struct CreateUser {
     /// Unique in the tenant; kept in lower case.
-    #[schema(max_length = 254, example = "ada@example.com")]
+    #[schema(max_length = 254, pattern = "^[^@\\s]+@[^@\\s.]+(\\.[^@\\s.]+)+$", example = "ada@example.com")]
     email: String,
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(max_length = 200, pattern = "\\S")]
     name: String,
     /// Where the sign-up came from.
-    #[schema(min_length = 1, max_length = 50, example = "web")]
+    #[schema(max_length = 50, pattern = "\\S", example = "web")]
     source: String,
 }
 

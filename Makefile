@@ -1,0 +1,39 @@
+# The commands of the project: CI calls nothing else. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint check ci docs bench schemathesis migrate deny clean-local
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Start everything and the service; Ctrl-C stops all of it
+	@exec scripts/run.sh
+
+test: ## Run the whole suite against real Postgres and Redis
+	@exec scripts/test.sh
+
+lint: ## Formatting, clippy, and shell scripts
+	@scripts/lint.sh
+
+check: lint test ## What must be green before a commit: lint and test
+
+ci: ## Everything CI runs
+	@scripts/ci.sh
+
+docs: ## Write the generated documents anew
+	@scripts/docs.sh
+
+bench: ## Measure the release build: memory and time to the first answer
+	@exec scripts/bench.sh
+
+schemathesis: ## Throw 2,000 generated requests at the API
+	@exec scripts/schemathesis.sh
+
+migrate: ## Apply missing migrations to DATABASE_MIGRATION_URL
+	@cargo run --locked --quiet --bin keel -- migrate
+
+deny: ## Check licences, bans and advisories of all crates (installs cargo-deny)
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny@0.20.2
+	cargo deny check
+
+clean-local: ## Throw away the data and packages under .local/
+	@scripts/services.sh down run; scripts/services.sh down test; rm -rf .local

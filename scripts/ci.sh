@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# `make ci`: everything that a change must pass, from a clean checkout, with nothing installed taken for granted.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+step() {
+  printf '\n== %s (%s s)\n' "$1" "$SECONDS"
+}
+
+step 'browser for the documentation test'
+CHROMIUM=$(scripts/tools.sh chromium)
+export CHROMIUM
+step 'make lint'
+make --no-print-directory lint
+step 'make test'
+make --no-print-directory test
+step 'make run, walked as a newcomer would'
+scripts/walk.sh
+step 'make schemathesis'
+make --no-print-directory schemathesis
+step 'done'

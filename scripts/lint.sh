@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# `make lint`: formatting, clippy with warnings as errors, the shell scripts, and cargo-deny where it is installed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+cargo fmt --check
+cargo clippy --locked --all-targets --quiet -- -D warnings
+for script in scripts/*.sh scripts/lib/*.sh .ci/run; do
+  bash -n "$script"
+done
+if command -v cargo-deny >/dev/null; then
+  cargo deny --offline check bans licenses sources
+else
+  echo "keel: SKIPPED: cargo-deny is not installed here (cargo install cargo-deny); the workflow runs it" >&2
+fi

@@ -1,0 +1,125 @@
+//! The read-through cache: one load at a time, no stale value after a change, and no Redis needed.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use keel::platform::tenancy::TenantId;
+use redis::AsyncCommands as _;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{TestApp, client::Tenant, services};
+
+async fn product(app: &TestApp, tenant: &Tenant) -> (String, Value) {
+    let body = json!({"sku": "A-1", "name": "Plank", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 1});
+    let created = app.post("/v1/products", &tenant.key, &body).await;
+    (created.header("location").to_owned(), created.ok(201))
+}
+
+async fn loads(app: &TestApp) -> f64 {
+    app.metric("db_client_operation_duration_seconds_count", &["db_query_summary=\"SELECT products\""]).await
+}
+
+async fn redis() -> redis::aio::MultiplexedConnection {
+    redis::Client::open(services::variable("REDIS_URL")).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
+
+fn key(app: &TestApp, tenant: TenantId, product: &Value) -> String {
+    format!("{}:v1:{{{tenant}}}:product:{}", app.config.redis.key_prefix, product["id"].as_str().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_misses_at_once_are_one_query() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let (path, expected) = product(&app, &acme).await;
+    app.get("/v1/tenant", &acme.key).await.ok(200);
+    let before = loads(&app).await;
+    let answers = join_all((0..100).map(|_| app.get(&path, &acme.key))).await;
+    assert!(answers.iter().all(|answer| answer.ok(200) == expected));
+    // Requests that come after the first fill find it in Redis; those before wait for the one load.
+    assert_eq!(loads(&app).await - before, 1.0);
+    let hits = app.metric("cache_requests_total", &["outcome=\"hit\""]).await;
+    let misses = app.metric("cache_requests_total", &["outcome=\"miss\""]).await;
+    assert_eq!(hits + misses, 100.0);
+    app.get(&path, &acme.key).await.ok(200);
+    assert_eq!(app.metric("cache_requests_total", &["outcome=\"hit\""]).await, hits + 1.0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_began_before_a_change_does_not_bring_the_old_value_back() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let (path, created) = product(&app, &acme).await;
+    app.patch(&path, &acme.key, &json!({"stock": 5})).await.ok(200);
+    // What a slow reader would do now: put its old copy in, unless something is there.
+    let key = key(&app, acme.id, &created);
+    let mut redis = redis().await;
+    let set: Option<String> =
+        redis::cmd("SET").arg(&key).arg(created.to_string()).arg("NX").query_async(&mut redis).await.unwrap();
+    assert_eq!(set, None, "the tombstone is in the way");
+    assert_eq!(app.get(&path, &acme.key).await.ok(200)["stock"], 5);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_cannot_be_read_is_a_miss_and_is_replaced() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let (path, created) = product(&app, &acme).await;
+    let key = key(&app, acme.id, &created);
+    let mut redis = redis().await;
+    for corrupt in ["{", "null", "{\"id\":1}", "\u{0}"] {
+        let () = redis.set(&key, corrupt).await.unwrap();
+        assert_eq!(app.get(&path, &acme.key).await.ok(200), created, "{corrupt}");
+        let stored: String = redis.get(&key).await.unwrap();
+        assert!(stored.contains("\"sku\":\"A-1\""), "{stored}");
+    }
+    assert_eq!(app.metric("cache_requests_total", &["outcome=\"error\""]).await, 4.0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_everything_works_and_readiness_says_degraded() {
+    // A port where nothing listens.
+    let app = TestApp::with(&[("REDIS_URL", "redis://127.0.0.1:1/0")]).await;
+    let acme = app.tenant("acme").await;
+    let (path, created) = product(&app, &acme).await;
+    for _ in 0..5 {
+        assert_eq!(app.get(&path, &acme.key).await.ok(200), created);
+    }
+    assert_eq!(app.patch(&path, &acme.key, &json!({"stock": 2})).await.ok(200)["stock"], 2);
+    assert_eq!(app.get(&path, &acme.key).await.ok(200)["stock"], 2);
+    crate::support::eventually("degraded", || async {
+        let readiness = app.admin.get("/health/ready", "").await.ok(200);
+        (readiness["status"] == "degraded" && readiness["checks"]["redis"] != "ok").then_some(())
+    })
+    .await;
+    app.stop().await;
+
+    let app = TestApp::with(&[("REDIS_URL", "")]).await;
+    let acme = app.tenant("acme").await;
+    let (path, created) = product(&app, &acme).await;
+    assert_eq!(app.get(&path, &acme.key).await.ok(200), created, "no Redis configured is no fault");
+    app.stop().await;
+}
+
+#[test]
+fn keys_carry_the_tenant_and_the_version() {
+    use keel::platform::cache::key::Key;
+    let tenant = TenantId::from_uuid(Uuid::nil());
+    let key = Key::of_tenant("keel", tenant, "product", Uuid::max());
+    assert_eq!(key.as_str(), format!("keel:v1:{{{}}}:product:{}", Uuid::nil(), Uuid::max()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cached_values_expire() {
+    let app = TestApp::with(&[("APP__SHOP__PRODUCT_CACHE_TTL", "1s")]).await;
+    let acme = app.tenant("acme").await;
+    let (path, created) = product(&app, &acme).await;
+    app.get(&path, &acme.key).await.ok(200);
+    let left: i64 = redis().await.pttl(key(&app, acme.id, &created)).await.unwrap();
+    assert!((1..=i64::try_from(Duration::from_secs(1).as_millis()).unwrap()).contains(&left), "{left}");
+    app.stop().await;
+}

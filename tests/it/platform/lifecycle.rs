@@ -1,0 +1,235 @@
+//! The process: start, probes, SIGTERM and its phases, exit codes. On the built binary.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{
+    Answer, eventually,
+    process::{Service, run, settings, text},
+    services,
+};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A database with one tenant, and its key.
+async fn prepared() -> (String, std::collections::BTreeMap<String, String>, String) {
+    let database = services::database().await;
+    let variables = settings(&database);
+    assert!(run(&["tenant", "create", "acme"], &variables).status.success());
+    let key = run(&["api-key", "create", "--tenant", "acme", "--scope", "write", "--name", "test"], &variables);
+    (database, variables, text(&key.stdout).trim().to_owned())
+}
+
+async fn ready(admin: &crate::support::client::Client) {
+    eventually("readiness", || async { (admin.get("/health/ready", "").await.status == 200).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_requests_finish_refuses_new_ones_and_exits_0() {
+    let (database, mut variables, key) = prepared().await;
+    variables.insert("APP__FAULTS__ENABLED".to_owned(), "true".to_owned());
+    variables.insert("APP__LIFECYCLE__DRAIN_DELAY".to_owned(), "500ms".to_owned());
+    let mut service = Service::spawn(&variables);
+    let (public, admin) = service.clients().await;
+    ready(&admin).await;
+    assert_eq!(admin.get("/health/startup", "").await.status, 200);
+    assert_eq!(public.get("/health/live", "").await.ok(200), json!({"status": "alive"}));
+    assert_eq!(public.get("/health/ready", "").await.ok(200), json!({"status": "ready"}), "status only");
+    let version = admin.get("/version", "").await.ok(200);
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+
+    let slow = tokio::spawn(Answer::of(public.request(reqwest::Method::POST, "/v1/faults/sleep?ms=1500", &key)));
+    eventually("the request is in flight", || async {
+        admin.get("/metrics", "").await.text.contains("http_server_active_requests 1").then_some(())
+    })
+    .await;
+    service.signal("TERM");
+    // During the delay: not ready, still serving.
+    eventually("draining", || async {
+        let answer = admin.get("/health/ready", "").await;
+        (answer.status == 503 && answer.json()["status"] == "draining").then_some(())
+    })
+    .await;
+    public.get("/v1/tenant", &key).await.ok(200);
+    slow.await.unwrap().ok(200);
+    assert_eq!(service.exit(SOON).await, 0);
+    assert!(reqwest::get(format!("{}/health/live", public.base)).await.is_err(), "nothing listens any more");
+    let names: Vec<_> = service.lines().iter().filter_map(|line| Some(line["message"].as_str()?.to_owned())).collect();
+    for name in ["service_starting", "service_started", "shutdown_requested", "shutdown_started", "shutdown_completed"]
+    {
+        assert!(names.iter().any(|seen| seen == name), "{name} in {names:?}");
+    }
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_past_the_drain_deadline_is_cut_and_the_exit_code_is_3() {
+    let (database, mut variables, key) = prepared().await;
+    variables.insert("APP__FAULTS__ENABLED".to_owned(), "true".to_owned());
+    variables.insert("APP__LIFECYCLE__DRAIN_TIMEOUT".to_owned(), "200ms".to_owned());
+    let mut service = Service::spawn(&variables);
+    let (public, admin) = service.clients().await;
+    ready(&admin).await;
+    let request = public.request(reqwest::Method::POST, "/v1/faults/sleep?ms=4000", &key);
+    let slow = tokio::spawn(async move { request.send().await });
+    eventually("the request is in flight", || async {
+        admin.get("/metrics", "").await.text.contains("http_server_active_requests 1").then_some(())
+    })
+    .await;
+    let asked = Instant::now();
+    service.signal("TERM");
+    assert_eq!(service.exit(SOON).await, 3);
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert!(slow.await.unwrap().is_err(), "the connection was cut");
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_the_wait() {
+    let (database, mut variables, _) = prepared().await;
+    variables.insert("APP__LIFECYCLE__DRAIN_DELAY".to_owned(), "60s".to_owned());
+    let mut service = Service::spawn(&variables);
+    let (_, admin) = service.clients().await;
+    ready(&admin).await;
+    service.signal("INT");
+    service.line("shutdown_started").await;
+    service.signal("TERM");
+    assert_eq!(service.exit(SOON).await, 3);
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_database_it_waits_says_so_and_gives_up_in_time() {
+    let database = services::database().await;
+    let mut variables = settings(&database);
+    for name in ["DATABASE_URL", "DATABASE_SYSTEM_URL"] {
+        variables.insert(name.to_owned(), "postgres://keel:hunter2@127.0.0.1:1/keel".to_owned());
+    }
+    variables.insert("APP__DATABASE__STARTUP_TIMEOUT".to_owned(), "1s".to_owned());
+    let mut service = Service::spawn(&variables);
+    let line = service.line("database_not_usable").await;
+    assert_eq!((line["severity"].as_str(), line["code"].as_str()), (Some("critical"), Some("unreachable")));
+    assert_eq!(service.exit(SOON).await, 1);
+    let said = format!("{:?}{}", service.lines(), service.errors.lock().unwrap());
+    assert!(said.contains("gave up after 1 s"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_during_the_start_ends_it_cleanly() {
+    let database = services::empty_database().await;
+    let mut service = Service::spawn(&settings(&database));
+    let (public, admin) = service.clients().await;
+    let answer = admin.get("/health/ready", "").await;
+    assert_eq!((answer.status, answer.json()["status"].as_str()), (503, Some("not_ready")));
+    assert_eq!(admin.get("/health/startup", "").await.status, 503);
+    assert_eq!(public.get("/health/live", "").await.status, 200, "alive is not ready");
+    service.signal("TERM");
+    assert_eq!(service.exit(SOON).await, 0);
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_becomes_ready_when_the_migration_it_waited_for_has_run() {
+    let database = services::empty_database().await;
+    let variables = settings(&database);
+    let mut service = Service::spawn(&variables);
+    let (_, admin) = service.clients().await;
+    eventually("the reason", || async {
+        (admin.get("/health/ready", "").await.json()["checks"]["postgres"] == "migrations_missing").then_some(())
+    })
+    .await;
+    assert_eq!(run(&["wait-for-schema", "--timeout", "0"], &variables).status.code(), Some(1));
+    assert!(run(&["migrate"], &variables).status.success());
+    assert!(run(&["wait-for-schema", "--timeout", "1"], &variables).status.success());
+    ready(&admin).await;
+    service.signal("TERM");
+    assert_eq!(service.exit(SOON).await, 0);
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_migrators_at_once_apply_everything_once() {
+    let database = services::empty_database().await;
+    let variables = settings(&database);
+    let outputs: Vec<_> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..3).map(|_| scope.spawn(|| run(&["migrate"], &variables))).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    assert!(outputs.iter().all(|output| output.status.success()), "{outputs:?}");
+    let applied: Vec<String> =
+        outputs.iter().map(|output| text(&output.stdout)).filter(|line| !line.starts_with("0 ")).collect();
+    assert_eq!(applied.len(), 1, "{applied:?}");
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_one_clear_line_and_exit_1() {
+    let database = services::database().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for key in ["HTTP", "ADMIN"] {
+        let mut variables = settings(&database);
+        variables.insert(format!("APP__{key}__BIND"), address.clone());
+        let output = run(&["serve"], &variables);
+        assert_eq!(output.status.code(), Some(1));
+        let error = text(&output.stderr);
+        assert!(
+            error.contains(&format!("{address} is taken")) && error.contains(&format!("APP__{key}__BIND")),
+            "{error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthcheck_asks_the_running_service() {
+    let database = services::database().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut variables = settings(&database);
+    variables.insert("APP__ADMIN__BIND".to_owned(), free);
+    assert_eq!(run(&["healthcheck"], &variables).status.code(), Some(1));
+    let mut service = Service::spawn(&variables);
+    service.clients().await;
+    let output = run(&["healthcheck"], &variables);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "alive\n"));
+    service.signal("TERM");
+    assert_eq!(service.exit(SOON).await, 0);
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_database_takes_it_out_of_service_and_a_returned_one_brings_it_back() {
+    let (database, variables, key) = prepared().await;
+    let mut service = Service::spawn(&variables);
+    let (public, admin) = service.clients().await;
+    ready(&admin).await;
+    public.get("/v1/tenant", &key).await.ok(200);
+    let mut postgres = services::admin().await;
+    // No session may be opened, and those that are open end: to the service that is a lost database.
+    for sql in [
+        format!("alter database {database} allow_connections false"),
+        format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'"),
+    ] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut postgres).await.unwrap();
+    }
+    eventually("not ready", || async {
+        let answer = admin.get("/health/ready", "").await;
+        (answer.status == 503 && answer.json()["checks"]["postgres"] != "ok").then_some(())
+    })
+    .await;
+    assert_eq!(admin.get("/health/live", "").await.status, 200, "a restart would not help");
+    let answer = public.get("/v1/tenant", &key).await;
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    assert_eq!(answer.header("retry-after"), "1");
+    let sql = format!("alter database {database} allow_connections true");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut postgres).await.unwrap();
+    ready(&admin).await;
+    public.get("/v1/tenant", &key).await.ok(200);
+    service.signal("TERM");
+    assert_eq!(service.exit(SOON).await, 0);
+    services::drop_database(&database).await;
+}

@@ -1,0 +1,210 @@
+//! Tenants don't meet: over every route of the document, and in SQL that forgets them.
+
+use std::collections::BTreeMap;
+
+use keel::platform::db::TenantTx;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, TestApp, services};
+
+/// A body that the route takes, made from its schema.
+fn sample(api: &Value, schema: &Value, n: usize) -> Value {
+    if let Some(name) = schema["$ref"].as_str() {
+        return sample(api, &api["components"]["schemas"][name.rsplit('/').next().unwrap()], n);
+    }
+    if let Some(options) = schema["oneOf"].as_array() {
+        let option = options.iter().find(|option| option["type"] != "null").unwrap();
+        return sample(api, option, n);
+    }
+    if !schema["example"].is_null() {
+        return match &schema["example"] {
+            Value::String(text) if text.contains('@') => json!(format!("{n}{text}")),
+            Value::String(text) if text.ends_with("-1") => json!(format!("{text}{n}")),
+            other => other.clone(),
+        };
+    }
+    let kinds = schema["type"].as_array().cloned().unwrap_or_else(|| vec![schema["type"].clone()]);
+    match kinds.iter().find_map(|kind| kind.as_str().filter(|kind| *kind != "null")).unwrap_or("object") {
+        "integer" => json!(1),
+        "boolean" => json!(true),
+        "array" => json!([sample(api, &schema["items"], n)]),
+        "string" if schema["format"] == "uuid" => json!("00000000-0000-7000-8000-000000000001"),
+        "string" => json!(format!("text{n}")),
+        _ => {
+            let properties = schema["properties"].as_object().cloned().unwrap_or_default();
+            properties.iter().map(|(name, schema)| (name.clone(), sample(api, schema, n))).collect()
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_every_route_a_foreign_id_looks_like_an_unknown_one() {
+    let app = TestApp::start().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let api = app.get("/openapi.json", "").await.ok(200);
+    let paths = api["paths"].as_object().unwrap();
+
+    // One resource of globex for every collection that can be posted to.
+    let mut ids: BTreeMap<String, String> = BTreeMap::new();
+    for (path, operations) in paths.iter().filter(|(path, _)| !path.contains('{')) {
+        let schema = &operations["post"]["requestBody"]["content"]["application/json"]["schema"];
+        if schema.is_null() {
+            continue;
+        }
+        let created = app.post(path, &globex.key, &sample(&api, schema, 1)).await;
+        ids.insert(path.clone(), created.ok(201)["id"].as_str().unwrap().to_owned());
+    }
+    assert!(ids.len() >= 2, "{ids:?}");
+
+    let mut checked = 0;
+    for (path, operations) in paths.iter().filter(|(path, _)| path.contains('{')) {
+        let collection = path.split_once("/{").unwrap().0;
+        let own = ids.get(collection).unwrap_or_else(|| panic!("{path}: nothing creates {collection}"));
+        let start = path.find('{').unwrap();
+        let end = path.find('}').unwrap() + 1;
+        let fill = |id: &str| format!("{}{id}{}", &path[..start], &path[end..]);
+        for (method, operation) in operations.as_object().unwrap() {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            let ask = async |id: &str| {
+                let mut request = app.request(method.clone(), &fill(id), &acme.key);
+                if !schema.is_null() {
+                    request = request.json(&sample(&api, schema, 2));
+                }
+                Answer::of(request).await
+            };
+            let foreign = ask(own).await;
+            let unknown = ask("01890000-0000-7000-8000-00000000000a").await;
+            assert_eq!(foreign.status, 404, "{method} {path}: {}", foreign.text);
+            let strip = |answer: &Answer| {
+                let mut body = answer.json();
+                body["request_id"] = Value::Null;
+                body["trace_id"] = Value::Null;
+                let mut headers: Vec<_> = answer.headers.keys().map(|name| name.as_str().to_owned()).collect();
+                headers.sort();
+                (answer.status, body, headers)
+            };
+            assert_eq!(strip(&foreign), strip(&unknown), "{method} {path}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 4, "{checked} operations on single resources");
+    // All of it is still there for its owner.
+    for (collection, id) in &ids {
+        app.get(&format!("{collection}/{id}"), &globex.key).await.ok(200);
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_documented_route_wants_a_key_and_its_scope() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let api = app.get("/openapi.json", "").await.ok(200);
+    let mut writes = 0;
+    for (path, operations) in api["paths"].as_object().unwrap() {
+        let address = path.replace("{user_id}", "x").replace("{product_id}", "x");
+        for (method, operation) in operations.as_object().unwrap() {
+            let scope = operation["security"][0]["api_key"][0].as_str();
+            let scope = scope.unwrap_or_else(|| panic!("{method} {path} declares no scope"));
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            Answer::of(app.request(method.clone(), &address, "")).await.problem(401, "missing_api_key");
+            let reader = Answer::of(app.request(method.clone(), &address, &acme.read_key)).await;
+            if scope == "write" {
+                reader.problem(403, "missing_scope");
+                writes += 1;
+            } else {
+                assert_ne!(reader.status, 403, "{method} {path}");
+            }
+        }
+    }
+    assert!(writes >= 4);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_that_forgets_the_tenant_sees_and_changes_nothing() {
+    let app = TestApp::start().await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    let body = json!({"email": "ada@example.com", "name": "Ada", "source": "web"});
+    for tenant in [&acme, &globex] {
+        app.post("/v1/users", &tenant.key, &body).await.ok(201);
+    }
+    let mut bare = services::connect("DATABASE_URL", &app.database).await;
+    let count = "select count(*) from users";
+    assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut bare).await.unwrap(), 0, "no tenant, no rows");
+    for table in ["products", "users", "tenants"] {
+        let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from {table}")))
+            .fetch_one(&mut bare)
+            .await
+            .unwrap();
+        assert_eq!(rows, 0, "{table}");
+    }
+    let mut tx = TenantTx::begin(app.running.app.db(), acme.id).await.unwrap();
+    assert_eq!(
+        sqlx::query_scalar::<_, i64>(count).fetch_one(tx.traced("SELECT users")).await.unwrap(),
+        1,
+        "no where clause, own rows"
+    );
+    let changed = sqlx::query("update users set name = 'x'").execute(tx.traced("UPDATE users")).await.unwrap();
+    assert_eq!(changed.rows_affected(), 1);
+    let foreign = sqlx::query(
+        "insert into users (tenant_id, id, email, name, source) values ($1, $2, 'x@example.com', 'x', 'x')",
+    )
+    .bind(globex.id.as_uuid())
+    .bind(uuid::Uuid::now_v7())
+    .execute(tx.traced("INSERT users"))
+    .await
+    .unwrap_err();
+    assert_eq!(foreign.as_database_error().unwrap().code().unwrap(), "42501", "row-level security refuses it");
+    drop(tx);
+    // The tenant does not outlive its transaction on the connection.
+    let setting: Option<String> =
+        sqlx::query_scalar("select current_setting('app.tenant_id', true)").fetch_one(&mut bare).await.unwrap();
+    assert!(setting.unwrap_or_default().is_empty());
+    for forbidden in [
+        "select * from api_keys",
+        "select * from audit_log",
+        "insert into tenants (id, slug) values (gen_random_uuid(), 'x')",
+        "truncate users",
+        "create table x (id int)",
+    ] {
+        let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(forbidden)).execute(&mut bare).await.unwrap_err();
+        assert_eq!(refused.as_database_error().unwrap().code().unwrap(), "42501", "{forbidden}");
+    }
+    drop(bare);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_transaction_leaves_nothing_behind() {
+    let app = TestApp::with(&[("APP__DATABASE__MAX_CONNECTIONS", "1")]).await;
+    let acme = app.tenant("acme").await;
+    for round in 0..20 {
+        let mut tx = TenantTx::begin(app.running.app.db(), acme.id).await.unwrap();
+        let insert = "insert into users (tenant_id, id, email, name, source) values ($1, gen_random_uuid(), 'x@example.com', 'x', 'x')";
+        if round % 2 == 0 {
+            sqlx::query(insert).bind(acme.id.as_uuid()).execute(tx.traced("INSERT users")).await.unwrap();
+        } else {
+            // Cut in the middle of a statement: the connection can't be reused.
+            let sleeping = sqlx::query("select pg_sleep(2)").execute(tx.traced("SELECT pg_sleep"));
+            assert!(tokio::time::timeout(std::time::Duration::from_millis(20), sleeping).await.is_err());
+        }
+        drop(tx);
+    }
+    let mut tx = TenantTx::begin(app.running.app.db(), acme.id).await.unwrap();
+    assert_eq!(
+        sqlx::query_scalar::<_, i64>("select count(*) from users").fetch_one(tx.traced("SELECT users")).await.unwrap(),
+        0
+    );
+    drop(tx);
+    crate::support::eventually("no session left in a transaction", || async {
+        let idle = "select count(*) from pg_stat_activity where datname = $1 and state like 'idle in transaction%'";
+        let left: i64 =
+            sqlx::query_scalar(idle).bind(&app.database).fetch_one(&mut services::admin().await).await.unwrap();
+        (left == 0).then_some(())
+    })
+    .await;
+    app.stop().await;
+}

@@ -1,0 +1,5 @@
+//! The example.
+
+mod products;
+mod users;
+mod walk;

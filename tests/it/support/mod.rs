@@ -1,0 +1,25 @@
+//! The harness: services from the environment, an application of its own for each test, and sinks
+//! for what it emits.
+
+pub mod app;
+pub mod client;
+pub mod process;
+pub mod services;
+pub mod sinks;
+
+use std::time::{Duration, Instant};
+
+pub use app::TestApp;
+pub use client::Answer;
+
+/// Polls until `look` finds something; panics with `what` after ten seconds.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
