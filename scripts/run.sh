@@ -11,6 +11,15 @@ source "$library/process.sh"
 # shellcheck source=lib/supervise.sh
 source "$library/supervise.sh"
 
+# What an example domain adds, if there is one.
+prepare_example() { :; }
+start_example() { :; }
+print_example() { :; }
+for example in "$library"/with-*.sh; do
+  # shellcheck source=/dev/null
+  [[ ! -f $example ]] || source "$example"
+done
+
 readonly KEEL=${CARGO_TARGET_DIR:-target}/debug/keel
 readonly READY_SECONDS=60
 
@@ -24,11 +33,16 @@ main() {
   set_development_defaults
   run_child cargo build --locked --bin keel
   run_child "$KEEL" migrate
-  seed_demo_tenants
   choose_bind APP__HTTP__BIND 8080
   choose_bind APP__ADMIN__BIND 9464
+  TENANT_OPTIONS=()
+  prepare_example
+  seed_demo_tenants
 
   local serving=()
+  CHILD=
+  start_example
+  [[ -z $CHILD ]] || serving+=("$CHILD")
   start_child "$KEEL" serve
   serving+=("$CHILD")
   await_service
@@ -52,7 +66,7 @@ set_development_defaults() {
 seed_demo_tenants() {
   local tenant
   for tenant in acme globex; do
-    "$KEEL" tenant create "$tenant" --if-not-exists >/dev/null || die "cannot create the tenant $tenant"
+    "$KEEL" tenant create "$tenant" --if-not-exists "${TENANT_OPTIONS[@]}" >/dev/null || die "cannot create the tenant $tenant"
   done
   ACME_KEY=$(demo_key acme)
   GLOBEX_KEY=$(demo_key globex)
@@ -141,9 +155,9 @@ print_banner() {
     curl -i $api/v1/products -H 'Authorization: Bearer $ACME_KEY' -H 'content-type: application/json' \\
       -d '{"sku":"KEEL-$(date +%s)","name":"Oak plank","price":{"amount_minor":1999,"currency":"EUR"},"stock":10}'
 
-  Ctrl-C stops everything.
-
 BANNER
+  print_example
+  printf '  Ctrl-C stops everything.\n\n'
 }
 
 # Waits until one of these processes ends by itself: then all end, with its exit code.

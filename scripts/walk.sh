@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # A walk through the API with curl, as a newcomer would take it after `make run`.
 #   scripts/walk.sh                       starts `make run`, walks, stops it, and looks whether anything is left
-#   scripts/walk.sh <api> <key> <other>   walks against a running service, with the keys of two tenants
+#   scripts/walk.sh <api> <key> <read> <other>   walks against a running service: a tenant's write and read key, and the
+#                                         key of another
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-STATUS='' BODY=''
+STATUS='' BODY='' HEADERS=()
 
 # expect <status> <method> <path> [key] [json]: asks and compares; BODY is the answer.
 expect() {
-  local expected=$1 method=$2 path=$3 key=${4:-} json=${5:-} arguments=()
+  local expected=$1 method=$2 path=$3 key=${4:-} json=${5:-} arguments=("${HEADERS[@]}")
   [[ -z $key ]] || arguments+=(-H "Authorization: Bearer $key")
   [[ -z $json ]] || arguments+=(-H 'content-type: application/json' -d "$json")
   BODY=$(curl -sS --max-time 10 -w '\n%{http_code}' -X "$method" "${arguments[@]}" "$API$path")
@@ -63,14 +64,54 @@ walk() {
   expect 404 GET "$path" "$OTHER_KEY" && problem product_not_found
   expect 401 GET "$path" && problem missing_api_key
   expect 401 GET "$path" ak_wrong && problem invalid_api_key
+  expect 403 POST /v1/products "$READ_KEY" "$product" && problem missing_scope
   expect 409 POST /v1/products "$KEY" "$product" && problem product_sku_taken
-  expect 422 POST /v1/products "$KEY" "${product/10/-10}" && problem validation_failed
+  expect 422 POST /v1/products "$KEY" "${product/\"stock\":10/\"stock\":-10}" && problem validation_failed
   expect 400 POST /v1/products "$KEY" '{"nonsense":1}' && problem malformed_json
   expect 404 GET /v1/nowhere "$KEY" && problem route_not_found
+  walk_orders "${path##*/}"
   expect 204 DELETE "$path" "$KEY"
   expect 404 GET "$path" "$KEY" && problem product_not_found
   expect 200 GET /openapi.json
   expect 200 GET /docs
+}
+
+# order <status> <key> <product> <quantity> <method>
+order() {
+  HEADERS=(-H "idempotency-key: $2")
+  expect "$1" POST /v1/orders "$KEY" '{"lines":[{"product_id":"'"$3"'","quantity":'"$4"'}],"payment_method":"'"$5"'"}'
+  HEADERS=()
+}
+
+walk_orders() {
+  local key=walk-$RANDOM-$$ id deadline
+  order 201 "$key" "$1" 2 tok_ok
+  id=$(sed -n 's/^{"id":"\([^"]*\)".*/\1/p' <<<"$BODY")
+  order 201 "$key" "$1" 2 tok_ok
+  [[ $BODY == *"\"id\":\"$id\""* ]] || { echo "walk: the replay is another order: $BODY" >&2; exit 1; }
+  order 422 "$key" "$1" 1 tok_ok && problem idempotency_key_reused
+  order 402 "$key-declined" "$1" 1 tok_declined && problem payment_declined
+  order 409 "$key-much" "$1" 1000 tok_ok && problem insufficient_stock
+  order 202 "$key-error" "$1" 1 tok_error
+  local pending
+  pending=$(sed -n 's/^{"id":"\([^"]*\)".*/\1/p' <<<"$BODY")
+  order 202 "$key-timeout" "$1" 1 tok_timeout
+  deadline=$((SECONDS + 30))
+  until expect 200 GET "/v1/orders/$pending" "$KEY" >/dev/null && [[ $BODY == *'"status":"paid"'* ]]; do
+    ((SECONDS < deadline)) || { echo "walk: the pending order does not settle: $BODY" >&2; exit 1; }
+    sleep 0.5
+  done
+  echo '  202 -> paid, settled by its job'
+  expect 200 POST "/v1/orders/$id/cancel" "$KEY"
+  [[ $BODY == *'"status":"cancelled"'* ]] || { echo "walk: not cancelled: $BODY" >&2; exit 1; }
+}
+
+# A key that may only read; `make run` makes none.
+read_key() {
+  # shellcheck source=/dev/null
+  source .local/run/env
+  APP__AUTH__PEPPER=$(sed -n 's/^pepper=//p' .local/run/secrets) \
+    "${CARGO_TARGET_DIR:-target}/debug/keel" api-key create --tenant acme --scope read --name walk
 }
 
 start_and_walk() {
@@ -90,6 +131,7 @@ start_and_walk() {
   API=$(sed -n 's/^ *API  *\(http.*\)/\1/p' "$log")
   KEY=$(sed -n 's/^ *acme  *\(ak_.*\)/\1/p' "$log")
   OTHER_KEY=$(sed -n 's/^ *globex  *\(ak_.*\)/\1/p' "$log")
+  READ_KEY=$(read_key)
   echo "walk: make run answers after $((SECONDS - started)) s"
   walk
   # The command that the banner offers, pasted.
@@ -112,8 +154,8 @@ start_and_walk() {
   echo 'walk: done, nothing is left behind'
 }
 
-if (($# == 3)); then
-  API=$1 KEY=$2 OTHER_KEY=$3
+if (($# == 4)); then
+  API=$1 KEY=$2 READ_KEY=$3 OTHER_KEY=$4
   walk
 else
   start_and_walk

@@ -20,11 +20,14 @@ use crate::{
         cache::{Redis, read_through::Caches},
         db::{self, Db},
         faults,
-        http::{docs, layers, observe::Observe, pagination::Cursors, server},
+        http::{docs, layers, limits::Shelter, observe::Observe, server},
+        idempotency::Idempotency,
+        jobs::{JobRegistry, worker::Worker},
         lifecycle::{self, Health},
+        outbound::Outbound,
         telemetry::{
             Telemetry, build,
-            metrics::{Gauge, Registry, process},
+            metrics::{Gauge, Registry, process, tenants::TenantLabels},
         },
         tenancy::{self, api_key::Pepper, directory::Directory},
     },
@@ -44,6 +47,10 @@ pub struct App {
     redis: Option<Redis>,
     health: Health,
     boot: Boot,
+    worker: Worker,
+    shelter: Shelter,
+    idempotency: Idempotency,
+    state: shop::State,
 }
 
 /// How long each phase of the start took.
@@ -86,7 +93,30 @@ impl App {
         let seconds = registry.gauge("service_start_duration_seconds", "Duration of the start, by phase.", 8);
         let boot = Boot { seconds, millis: Mutex::default() };
         let health = Health::new(&config.readiness, &config.lifecycle);
-        Ok(Self { config: config.clone(), telemetry: telemetry.clone(), registry, db, redis, health, boot })
+        let pepper = Pepper::new(config.auth.pepper.as_ref().ok_or("auth.pepper: missing")?);
+        let idempotency = Idempotency::new(&config.idempotency, &registry);
+        let state = shop::State::new(
+            &config.shop,
+            &config.shop_payments,
+            &shop::Platform {
+                db: &db,
+                pepper: &pepper,
+                caches: &Caches::new(redis.clone(), &config.redis.key_prefix, &registry),
+                idempotency: &idempotency,
+                outbound: &Outbound::build(&config.outbound, telemetry, &registry)?,
+                registry: &registry,
+                tenants: &TenantLabels::new(&registry),
+            },
+        )?;
+        let jobs = shop::jobs(faults::jobs(JobRegistry::default(), config.faults.enabled), &state);
+        let worker = Worker::new(&db, jobs, &config.jobs, telemetry, &registry);
+        let (config, telemetry) = (config.clone(), telemetry.clone());
+        let shelter = Shelter::new(config.http.request_timeout);
+        Ok(Self { config, telemetry, registry, db, redis, health, boot, worker, shelter, idempotency, state })
+    }
+
+    pub fn idempotency(&self) -> &Idempotency {
+        &self.idempotency
     }
 
     pub fn db(&self) -> &Db {
@@ -95,13 +125,11 @@ impl App {
 
     /// The public routes in their layers.
     pub(crate) fn service(&self) -> Result<tower_http::normalize_path::NormalizePath<axum::Router>, String> {
-        let Config { http, auth, redis, shop, faults, .. } = &self.config;
+        let Config { http, auth, faults, .. } = &self.config;
         let pepper = Pepper::new(auth.pepper.as_ref().ok_or("auth.pepper: missing")?);
-        let caches = Caches::new(self.redis.clone(), &redis.key_prefix, &self.registry);
-        let state = shop::State::new(shop, &self.db, &Cursors::new(&pepper), &caches);
         let api = openapi();
         let mut routes = axum::Router::from(tenancy::http::router().with_state(self.db.clone()))
-            .merge(axum::Router::from(shop::router().with_state(state)))
+            .merge(axum::Router::from(shop::router().with_state(self.state.clone())))
             .merge(docs::router(&api))
             .merge(admin::public_probes(self.health.clone()));
         if faults.enabled {
@@ -109,7 +137,23 @@ impl App {
         }
         let observe = Observe::new(&self.telemetry, &self.registry, http.trust_trace_context);
         let directory = Directory::new(&self.db, &pepper, auth.key_cache_ttl);
-        Ok(layers::apply(routes, http, observe, directory))
+        Ok(layers::apply(routes, http, observe, directory, self.health.clone(), self.shelter.clone()))
+    }
+
+    /// What must be done now and then, by any instance.
+    async fn maintain(self: Arc<Self>, stop: CancellationToken) {
+        const EVERY: Duration = Duration::from_secs(60);
+        loop {
+            match self.idempotency.expire(&self.db).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "idempotency_keys_expired"),
+                Err(error) => tracing::warn!(error = error.chain(), "idempotency_expiry_failed"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = stop.cancelled() => return,
+            }
+        }
     }
 
     /// Opens both listeners and starts to serve; readiness follows when the database is usable.
@@ -171,6 +215,10 @@ async fn become_ready(app: Arc<App>, booted: Instant, failed: Arc<Failed>, stop:
         tracing::error!(severity = "critical", error = why, "service_start_failed");
         failed.because(why);
         return;
+    }
+    if app.config.jobs.enabled {
+        lifecycle::spawn(app.worker.clone().run(stop.clone()));
+        lifecycle::spawn(Arc::clone(&app).maintain(stop.clone()));
     }
     app.boot.record("database", started.elapsed());
     app.boot.record("total", booted.elapsed());
@@ -235,6 +283,7 @@ impl Running {
         tracing::info!(drain_delay_ms = config.drain_delay.as_millis() as u64, "shutdown_started");
         self.app.health.drain();
         tokio::time::sleep(config.drain_delay).await;
+        let deadline = Instant::now() + config.drain_timeout;
         self.stop.drain.cancel();
         let drained = tokio::time::timeout(config.drain_timeout, &mut self.serving).await;
         let mut cut = 0;
@@ -244,13 +293,54 @@ impl Running {
             tracing::warn!(connections_cut = cut, "shutdown_drain_overrun");
         }
         self.checks.cancel();
-        // Connections in use belong to requests past their deadline by now.
+        // Work of clients that left, and jobs that run: they share what is left of the deadline. Workers
+        // claim no more, and a job that is cut runs again elsewhere.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let work = async { tokio::join!(self.app.shelter.drained(), self.app.worker.drain()) };
+        let finished = tokio::time::timeout(left, work).await.is_ok();
+        if !finished {
+            tracing::warn!("shutdown_work_cut");
+        }
+        // What still holds a connection now is past every deadline.
         let _closed_or_not = tokio::time::timeout(Duration::from_secs(1), self.app.db.close()).await;
         self.admin_stop.drain.cancel();
         self.admin_stop.kill.cancel();
         let admin = self.admin_thread;
         let joined = tokio::task::spawn_blocking(move || admin.join().is_ok()).await;
         tracing::info!(connections_cut = cut, admin_stopped = joined.unwrap_or(false), "shutdown_completed");
-        drained.is_ok()
+        drained.is_ok() && finished
+    }
+}
+
+/// A serving payment sandbox.
+pub struct Sandbox {
+    pub address: SocketAddr,
+    stop: server::Stop,
+    serving: JoinHandle<usize>,
+}
+
+/// Starts the example's payment provider.
+///
+/// # Errors
+/// A port that is taken, in words.
+pub async fn start_sandbox(config: &Config, telemetry: &Telemetry) -> Result<Sandbox, String> {
+    let listener = listen(config.shop_sandbox.bind, "shop.sandbox.bind").await?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let registry = Registry::default();
+    let router = shop::sandbox::router().layer(Observe::new(telemetry, &registry, config.http.trust_trace_context));
+    let limits = server::Limits { max_connections: 256, head_timeout: config.http.head_timeout };
+    let stop = server::Stop::default();
+    #[expect(clippy::disallowed_methods, reason = "the accept loop; each request gets its own context")]
+    let serving = tokio::spawn(server::run(listener, router, limits, stop.clone()));
+    tracing::info!(address = %address, "payment_sandbox_started");
+    Ok(Sandbox { address, stop, serving })
+}
+
+impl Sandbox {
+    /// Ends at once: nobody's money is at stake.
+    pub async fn stop(self) {
+        self.stop.drain.cancel();
+        self.stop.kill.cancel();
+        let _connections_cut = self.serving.await;
     }
 }

@@ -1,15 +1,20 @@
 //! The root configuration: the sections their owners declare, read from all layers at once.
 
+use std::collections::BTreeMap;
+
 use crate::{
     platform::{
         admin::AdminConfig,
         cache::RedisConfig,
-        config::{Declared, Environment, Faults, Reader, Section as _, Sources, source::Merged},
+        config::{Declared, Environment, Faults, Reader, Section as _, Setting as _, Sources, source::Merged},
         db::DatabaseConfig,
         faults::FaultsConfig,
         http::HttpConfig,
+        idempotency::IdempotencyConfig,
+        jobs::JobsConfig,
         lifecycle::{LifecycleConfig, ReadinessConfig},
-        telemetry::{ServiceConfig, logs::LogConfig},
+        outbound::OutboundConfig,
+        telemetry::{ServiceConfig, logs::LogConfig, traces},
         tenancy::directory::AuthConfig,
     },
     shop,
@@ -35,8 +40,13 @@ pub const DECLARED: &[Declared] = &[
     Declared::of::<DatabaseConfig>(),
     Declared::of::<RedisConfig>(),
     Declared::of::<AuthConfig>(),
+    Declared::of::<IdempotencyConfig>(),
+    Declared::of::<JobsConfig>(),
+    Declared::of::<OutboundConfig>(),
     Declared::of::<FaultsConfig>(),
     Declared::of::<shop::Config>(),
+    Declared::of::<shop::payments::PaymentsConfig>(),
+    Declared::of::<shop::sandbox::SandboxConfig>(),
 ];
 
 /// Everything the process can be told.
@@ -52,8 +62,13 @@ pub struct Config {
     pub database: DatabaseConfig,
     pub redis: RedisConfig,
     pub auth: AuthConfig,
+    pub idempotency: IdempotencyConfig,
+    pub jobs: JobsConfig,
+    pub outbound: OutboundConfig,
     pub faults: FaultsConfig,
     pub shop: shop::Config,
+    pub shop_payments: shop::payments::PaymentsConfig,
+    pub shop_sandbox: shop::sandbox::SandboxConfig,
 }
 
 /// A configuration as read, with what is wrong with it.
@@ -61,6 +76,7 @@ pub struct Loaded {
     pub config: Config,
     pub merged: Merged,
     pub faults: Faults,
+    variables: BTreeMap<String, String>,
 }
 
 /// Reads all layers and every key; faults are collected, not thrown.
@@ -80,11 +96,16 @@ pub fn load(sources: &Sources) -> Loaded {
         database: DatabaseConfig::read(&mut reader),
         redis: RedisConfig::read(&mut reader),
         auth: AuthConfig::read(&mut reader),
+        idempotency: IdempotencyConfig::read(&mut reader),
+        jobs: JobsConfig::read(&mut reader),
+        outbound: OutboundConfig::read(&mut reader),
         faults: FaultsConfig::read(&mut reader),
         shop: shop::Config::read(&mut reader),
+        shop_payments: shop::payments::PaymentsConfig::read(&mut reader),
+        shop_sandbox: shop::sandbox::SandboxConfig::read(&mut reader),
     };
     let faults = reader.faults;
-    Loaded { config, merged, faults }
+    Loaded { config, merged, faults, variables: sources.variables.clone() }
 }
 
 impl Loaded {
@@ -101,14 +122,40 @@ impl Loaded {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn servable(mut self) -> Result<Config, Faults> {
-        let Config { environment, http, admin, readiness, database, auth, faults, .. } = &self.config;
+        let Config {
+            environment,
+            log,
+            http,
+            admin,
+            readiness,
+            database,
+            redis,
+            auth,
+            outbound,
+            faults,
+            shop_payments,
+            ..
+        } = &self.config;
+        log.check(&mut self.faults);
+        traces::check(&self.variables, &mut self.faults);
         http.check(&mut self.faults);
+        redis.check(&mut self.faults);
         readiness.check(&mut self.faults);
         database.check(&mut self.faults);
         auth.check(*environment, &mut self.faults);
+        outbound.check(*environment, &mut self.faults);
         faults.check(*environment, &mut self.faults);
+        shop_payments.check(&mut self.faults);
         if http.bind == admin.bind && http.bind.port() != 0 {
             self.faults.add(format!("admin.bind: {} is also http.bind; the listeners need a port each", admin.bind));
+        }
+        // Deadlines nest: a request that waited in vain for a connection must still be able to say so.
+        if database.acquire_timeout >= http.request_timeout {
+            self.faults.add(format!(
+                "database.acquire_timeout: {} must be shorter than http.request_timeout, {}",
+                database.acquire_timeout.show(),
+                http.request_timeout.show()
+            ));
         }
         self.readable()
     }

@@ -2,6 +2,7 @@
 //! configuration (EX_CONFIG of sysexits.h).
 
 mod inspect;
+mod jobs;
 mod serve;
 mod tenants;
 
@@ -57,6 +58,11 @@ enum Command {
     /// Create, list and revoke API keys
     #[command(subcommand)]
     ApiKey(tenants::KeyCommand),
+    /// List dead letters and give them another chance
+    #[command(subcommand)]
+    Job(jobs::JobCommand),
+    /// Run the payment provider of development and tests; production refuses it
+    PaymentSandbox,
 }
 
 #[derive(Subcommand)]
@@ -139,7 +145,12 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::WaitForSchema { timeout } => {
             with_db(loaded, async |db| inspect::wait_for_schema(&db, std::time::Duration::from_secs(timeout)).await)
         }
-        Command::Tenant(command) => with_db(loaded, async |db| tenants::tenant(&db, command).await),
+        Command::Tenant(command) => {
+            let pepper = loaded.config.auth.pepper.clone();
+            with_db(loaded, async |db| tenants::tenant(&db, pepper, command).await)
+        }
+        Command::Job(command) => with_db(loaded, async |db| jobs::job(&db, &command).await),
+        Command::PaymentSandbox => serve::payment_sandbox(&loaded.readable()?, &sources),
         Command::ApiKey(command) => {
             let pepper = loaded.config.auth.pepper.clone();
             with_db(loaded, async |db| tenants::key(&db, pepper, command).await)

@@ -1,4 +1,4 @@
-//! `keel serve`: the process around the application.
+//! `keel serve` and `keel payment-sandbox`: the processes around what they serve.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use crate::{
-    app::App,
+    app::{self, App},
     config::Config,
     platform::{
-        config::Sources,
+        config::{Environment, Sources},
         telemetry::{Options, Telemetry, traces::SpanSink},
     },
 };
@@ -59,6 +59,35 @@ async fn run(config: &Config, telemetry: &Telemetry, booted: Instant) -> Result<
         (None, false) => Err(Failure::DrainOverrun),
         (None, true) => Ok(()),
     }
+}
+
+/// The example's second process: the same telemetry and server, none of the rest.
+pub fn payment_sandbox(config: &Config, sources: &Sources) -> Result<(), Failure> {
+    if config.environment == Environment::Production {
+        return Err(Failure::Message("payment-sandbox: takes no real money; production refuses it".to_owned()));
+    }
+    let telemetry = Telemetry::init(Options {
+        service: "payment-sandbox",
+        environment: config.environment,
+        log: &config.log,
+        // A name given to the service is not the sandbox's.
+        variables: &sources.variables.clone().into_iter().filter(|(name, _)| name != "OTEL_SERVICE_NAME").collect(),
+        log_sink: Box::new(std::io::stdout()),
+        span_sink: SpanSink::Environment,
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime can't be started: {error}"))?;
+    let result = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let sandbox = app::start_sandbox(config, &telemetry).await?;
+        signals.next().await;
+        sandbox.stop().await;
+        Ok(())
+    });
+    telemetry.shutdown(config.lifecycle.flush_timeout);
+    result
 }
 
 struct Signals {

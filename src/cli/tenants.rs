@@ -1,5 +1,6 @@
 //! `keel tenant` and `keel api-key`: as the system role, and audited.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use clap::Subcommand;
 use serde_json::json;
 
@@ -26,12 +27,14 @@ pub enum TenantCommand {
         /// Where confirmations are sent
         #[arg(long)]
         webhook_url: Option<String>,
-        /// Succeed, and print the id, if the tenant exists
+        /// Succeed, and print the id, if the tenant exists; a webhook given is then set
         #[arg(long)]
         if_not_exists: bool,
     },
     /// List tenants: id, name, created
     List,
+    /// Print the secret that a tenant's webhooks are signed with
+    WebhookSecret { slug: String },
 }
 
 #[derive(Subcommand)]
@@ -59,7 +62,7 @@ pub enum KeyCommand {
     },
 }
 
-pub async fn tenant(db: &Db, command: TenantCommand) -> Result<(), Failure> {
+pub async fn tenant(db: &Db, pepper: Option<Secret>, command: TenantCommand) -> Result<(), Failure> {
     let mut tx = SystemTx::begin(db).await?;
     match command {
         TenantCommand::Create { slug, webhook_url, if_not_exists } => {
@@ -70,6 +73,11 @@ pub async fn tenant(db: &Db, command: TenantCommand) -> Result<(), Failure> {
                 )));
             }
             if let Some(known) = store::find_tenant(&mut tx, &slug).await?.filter(|_| if_not_exists) {
+                if webhook_url.is_some() && webhook_url != known.webhook_url {
+                    store::set_webhook(&mut tx, known.id, webhook_url.as_deref()).await?;
+                    store::audit(&mut tx, known.id, ACTOR, "webhook_changed", json!({})).await?;
+                    tx.commit().await?;
+                }
                 println!("{}", known.id);
                 return Ok(());
             }
@@ -79,6 +87,13 @@ pub async fn tenant(db: &Db, command: TenantCommand) -> Result<(), Failure> {
             tx.commit().await?;
             println!("{id}");
         }
+        TenantCommand::WebhookSecret { slug } => {
+            let pepper = Pepper::new(&pepper.ok_or_else(no_pepper)?);
+            let id = TenantId::from_uuid(find(&mut tx, &slug).await?.id);
+            store::audit(&mut tx, id.as_uuid(), ACTOR, "webhook_secret_shown", json!({})).await?;
+            tx.commit().await?;
+            println!("whsec_{}", BASE64_STANDARD.encode(pepper.webhook_secret(id)));
+        }
         TenantCommand::List => {
             for tenant in store::list_tenants(&mut tx).await? {
                 println!("{}\t{}\t{}", tenant.id, tenant.slug, tenant.created_at.to_rfc3339());
@@ -86,6 +101,10 @@ pub async fn tenant(db: &Db, command: TenantCommand) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn no_pepper() -> Failure {
+    Failure::Message("auth.pepper: missing; set APP__AUTH__PEPPER".to_owned())
 }
 
 async fn find(tx: &mut SystemTx, slug: &str) -> Result<Tenant, Failure> {
@@ -98,8 +117,7 @@ pub async fn key(db: &Db, pepper: Option<Secret>, command: KeyCommand) -> Result
     let mut tx = SystemTx::begin(db).await?;
     match command {
         KeyCommand::Create { tenant, scope, name } => {
-            let pepper =
-                pepper.ok_or_else(|| Failure::Message("auth.pepper: missing; set APP__AUTH__PEPPER".to_owned()))?;
+            let pepper = pepper.ok_or_else(no_pepper)?;
             let tenant = find(&mut tx, &tenant).await?;
             let key = NewKey::generate(&Pepper::new(&pepper)).map_err(|_| Error::internal("no random bytes"))?;
             store::insert_key(&mut tx, tenant.id, &key.id, &name, scope, &key.hash).await?;

@@ -17,6 +17,7 @@ pub enum Kind {
     Forbidden,
     NotFound,
     MethodNotAllowed,
+    PaymentRequired,
     /// The state of the resource, or its uniqueness, is in the way.
     Conflict,
     TooLarge,

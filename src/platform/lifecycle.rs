@@ -143,17 +143,20 @@ impl Health {
         self.state.write().phase = Phase::Draining;
     }
 
-    fn saw(&self, name: &'static str, code: &'static str) {
+    /// Notes what a check found; `detail` is for the log only.
+    fn saw(&self, name: &'static str, code: &'static str, detail: &str) {
         let mut state = self.state.write();
         state.checked = Instant::now();
         let before = state.checks.get(name).map(|seen| seen.code);
-        let failures = if code == "ok" { 0 } else { state.checks.get(name).map_or(0, |seen| seen.failures) + 1 };
+        // A pool at its limit is load. Taking the instance out would move the load to the next one.
+        let failed = !matches!(code, "ok" | "busy");
+        let failures = if failed { state.checks.get(name).map_or(0, |seen| seen.failures) + 1 } else { 0 };
         state.checks.insert(name, Seen { code, failures });
         drop(state);
         match before {
             Some(before) if before == code => {}
-            _ if code == "ok" => tracing::info!(dependency = name, "dependency_available"),
-            _ => tracing::warn!(dependency = name, code, "dependency_unavailable"),
+            _ if failed => tracing::warn!(dependency = name, code, detail, "dependency_unavailable"),
+            _ => tracing::info!(dependency = name, code, "dependency_available"),
         }
     }
 }
@@ -167,14 +170,16 @@ pub async fn wait_for_database(db: &Db, health: &Health, timeout: Duration) -> R
     let mut pause = Duration::from_millis(50);
     let mut said = "";
     loop {
-        match guard::check(db).await {
+        let left = deadline.saturating_duration_since(Instant::now()).max(pause);
+        let checked = tokio::time::timeout(left, guard::check(db)).await;
+        match checked.unwrap_or_else(|_| Err(guard::Refusal::silent())) {
             Ok(()) => {
-                health.saw("postgres", "ok");
+                health.saw("postgres", "ok", "");
                 health.serve();
                 return Ok(());
             }
             Err(refusal) => {
-                health.saw("postgres", refusal.code);
+                health.saw("postgres", refusal.code, &refusal.detail);
                 if said != refusal.code {
                     said = refusal.code;
                     tracing::error!(
@@ -204,25 +209,25 @@ pub async fn check_dependencies(
 ) {
     loop {
         let postgres = async {
-            let answer = tokio::time::timeout(config.check_timeout, db.ping()).await;
-            let code = match answer {
-                Ok(Ok(())) => "ok",
-                Ok(Err(_)) => "unreachable",
-                Err(_) => "timeout",
-            };
             // Before the first success the start has its own, stricter check.
-            if health.started() {
-                health.saw("postgres", code);
+            if !health.started() {
+                return;
             }
+            let (code, detail) = match tokio::time::timeout(config.check_timeout, db.ping()).await {
+                Ok(Ok(())) => ("ok", String::new()),
+                Ok(Err(sqlx::Error::PoolTimedOut)) => ("busy", String::new()),
+                Ok(Err(error)) => ("unreachable", error.to_string()),
+                Err(_) => ("timeout", String::new()),
+            };
+            health.saw("postgres", code, &detail);
         };
         let cache = async {
             let Some(redis) = &redis else { return };
-            let code = match tokio::time::timeout(config.check_timeout, redis.ping()).await {
-                Ok(Ok(())) => "ok",
-                Ok(Err(_)) => "unreachable",
-                Err(_) => "timeout",
+            let (code, detail) = match redis.ping().await {
+                Ok(()) => ("ok", String::new()),
+                Err(failure) => ("unreachable", failure.to_string()),
             };
-            health.saw("redis", code);
+            health.saw("redis", code, &detail);
         };
         tokio::join!(postgres, cache);
         tokio::select! {

@@ -1,21 +1,38 @@
 //! The worked example, to be read and replaced: tenants run shops. A shop has users, who were
 //! signed up from some source, with an e-mail address that is unique in their shop. It has
 //! products: a SKU unique in the shop, a price in minor units of one currency, and a stock that is
-//! never negative. Products are read often and changed rarely, so single ones are cached. Nothing
-//! here can see another tenant's rows: every store function takes a `TenantTx`.
+//! never negative. Products are read often and changed rarely, so single ones are cached. An order
+//! takes products from the stock and money from a payment provider, once each, whatever fails on
+//! the way; what the provider leaves open, a job settles. A paid order is confirmed to the tenant by
+//! a signed webhook; a cancelled one gives stock and money back. Nothing here can see another
+//! tenant's rows: every store function takes a `TenantTx`.
 
+pub mod orders;
+pub mod payments;
 pub mod products;
+pub mod sandbox;
 pub mod users;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
+use self::{
+    orders::{ConfirmOrder, OrderMetrics, RefundOrder, SettleOrder},
+    payments::{Gateway, PaymentsConfig, Provider},
+};
 use crate::{
     platform::{
         cache::read_through::{Caches, ReadThrough},
         db::Db,
         http::pagination::Cursors,
+        idempotency::Idempotency,
+        jobs::JobRegistry,
+        outbound::Outbound,
+        telemetry::metrics::{Registry, tenants::TenantLabels},
+        tenancy::api_key::Pepper,
     },
     section,
 };
@@ -28,21 +45,67 @@ section! {
     }
 }
 
-/// What the shop's handlers share. Cheap to clone.
+/// An amount of money, in the smallest unit of its currency.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Money {
+    #[schema(minimum = 0, maximum = 999_999_999_999_i64, example = 1999)]
+    pub amount_minor: i64,
+    /// ISO 4217 code, of those the shop knows.
+    #[schema(pattern = "^(AUD|CAD|CHF|CZK|DKK|EUR|GBP|JPY|NOK|NZD|PLN|SEK|USD)$", example = "EUR")]
+    pub currency: String,
+}
+
+/// What the platform gives the shop.
+pub struct Platform<'a> {
+    pub db: &'a Db,
+    pub pepper: &'a Pepper,
+    pub caches: &'a Caches,
+    pub idempotency: &'a Idempotency,
+    pub outbound: &'a Outbound,
+    pub registry: &'a Registry,
+    pub tenants: &'a TenantLabels,
+}
+
+/// What the shop's handlers and jobs share. Cheap to clone.
 #[derive(Clone)]
 pub struct State {
     pub db: Db,
     pub cursors: Cursors,
     pub products: ReadThrough,
+    pub idempotency: Idempotency,
+    pub gateway: Arc<dyn Gateway>,
+    pub outbound: Outbound,
+    pub orders: OrderMetrics,
+    pub pepper: Pepper,
+    /// After this time an order that is not settled is looked into.
+    pub settle_after: Duration,
 }
 
 impl State {
-    pub fn new(config: &Config, db: &Db, cursors: &Cursors, caches: &Caches) -> Self {
-        Self { db: db.clone(), cursors: cursors.clone(), products: caches.of("product", config.product_cache_ttl) }
+    /// # Errors
+    /// A setting that can't be used, in words.
+    pub fn new(config: &Config, payments: &PaymentsConfig, platform: &Platform<'_>) -> Result<Self, String> {
+        Ok(Self {
+            db: platform.db.clone(),
+            cursors: Cursors::new(platform.pepper),
+            products: platform.caches.of("product", config.product_cache_ttl),
+            idempotency: platform.idempotency.clone(),
+            gateway: Arc::new(Provider::new(payments, platform.outbound)?),
+            outbound: platform.outbound.clone(),
+            orders: OrderMetrics::new(platform.registry, platform.tenants),
+            pepper: platform.pepper.clone(),
+            settle_after: payments.settle_after,
+        })
     }
 }
 
 /// All routes of the shop.
 pub fn router() -> OpenApiRouter<State> {
-    users::router().merge(products::router())
+    users::router().merge(products::router()).merge(orders::router())
+}
+
+/// All jobs of the shop.
+pub fn jobs(jobs: JobRegistry, state: &State) -> JobRegistry {
+    jobs.with::<SettleOrder>(state.clone()).with::<ConfirmOrder>(state.clone()).with::<RefundOrder>(state.clone())
 }

@@ -18,7 +18,7 @@ use redis::{
 
 use crate::{
     platform::{
-        config::Secret,
+        config::{Faults, Secret},
         db::metrics::Operation,
         telemetry::{Telemetry, context, metrics::Histogram},
     },
@@ -34,6 +34,14 @@ section! {
         pub key_prefix: String,
         /// Longest time one command may take; after it the request goes on without Redis.
         pub operation_timeout: Duration => Duration::from_millis(1)..=Duration::from_secs(5),
+    }
+}
+
+impl RedisConfig {
+    pub fn check(&self, faults: &mut Faults) {
+        if self.url.as_ref().is_some_and(|url| url.expose().into_connection_info().is_err()) {
+            faults.add("redis.url: not a Redis URL (redis://user:password@host:port/0)");
+        }
     }
 }
 
@@ -110,11 +118,12 @@ impl Redis {
         }))
     }
 
-    /// Runs one command; `operation` is its name (`GET`), never a key.
+    /// Runs one command; `operation` is its name (`GET`), never a key. For this module's own use: keys
+    /// come from `key`, which wants a tenant.
     ///
     /// # Errors
     /// No answer in time, or the server's error.
-    pub async fn run<T: FromRedisValue>(&self, operation: &'static str, command: &Cmd) -> Result<T, Failure> {
+    async fn run<T: FromRedisValue>(&self, operation: &'static str, command: &Cmd) -> Result<T, Failure> {
         let context = self.span(operation);
         let started = Instant::now();
         let mut connection = self.manager.clone();

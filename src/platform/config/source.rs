@@ -54,9 +54,14 @@ impl Sources {
     /// The process environment, and `./config` or `$APP_CONFIG_DIR` if it exists.
     pub fn from_process(built_in: &'static [(&'static str, &'static str)]) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-        let variables: BTreeMap<String, String> = std::env::vars().collect();
-        let directory = variables.get("APP_CONFIG_DIR").map_or_else(|| PathBuf::from("config"), PathBuf::from);
-        Self { directory: directory.join("default.toml").is_file().then_some(directory), variables, built_in }
+        let all = std::env::vars_os();
+        // Other programs' variables may hold anything; one of ours that is no text is as good as misspelt.
+        let variables: BTreeMap<String, String> = all
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+            .collect();
+        let named = variables.get("APP_CONFIG_DIR").map(PathBuf::from);
+        let beside = Some(PathBuf::from("config")).filter(|directory| directory.join("default.toml").is_file());
+        Self { directory: named.or(beside), variables, built_in }
     }
 
     pub fn environment(&self, faults: &mut Faults) -> Environment {
@@ -72,6 +77,9 @@ impl Sources {
 
     /// Merges all layers and checks what can be checked before types are known.
     pub fn merge(&self, environment: Environment, declared: &[Declared], faults: &mut Faults) -> Merged {
+        if let Some(directory) = self.directory.as_ref().filter(|directory| !directory.is_dir()) {
+            faults.add(format!("APP_CONFIG_DIR: {} is not a directory", directory.display()));
+        }
         let mut builder = ConfigBuilder::<DefaultState>::default();
         let mut defaults = Map::new();
         for name in ["default", environment.as_str()] {
@@ -176,8 +184,11 @@ impl Source for Layer {
 }
 
 fn parse(origin: &str, text: &str) -> Result<Layer, String> {
-    let mut table =
-        config::File::from_str(text, FileFormat::Toml).collect().map_err(|error| format!("{origin}: {error}"))?;
+    // Only where, not what: the parser quotes the line, and a secret may stand in it.
+    let mut table = config::File::from_str(text, FileFormat::Toml).collect().map_err(|error| {
+        let place = error.to_string().lines().next().unwrap_or_default().to_owned();
+        format!("{origin}: {place} (the line is not shown: it may hold a secret)")
+    })?;
     table.values_mut().for_each(|value| mark(value, origin));
     Ok(Layer(table))
 }

@@ -13,6 +13,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// A server that takes connections and says nothing.
+    pub fn silent() -> Self {
+        Self::new("timeout", "the database does not answer")
+    }
+
     fn new(code: &'static str, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into() }
     }
@@ -37,7 +42,12 @@ pub async fn check(db: &Db) -> Result<(), Refusal> {
     }
     let mut connection =
         db.0.runtime.acquire().await.map_err(|error| Refusal::new("unreachable", error.to_string()))?;
-    let tables = unprotected(&mut connection).await.map_err(|error| Refusal::new("unreachable", error.to_string()))?;
+    let runtime: String = sqlx::query_scalar("select current_user::text")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|error| Refusal::new("unreachable", error.to_string()))?;
+    let tables =
+        unprotected(&mut connection, &runtime).await.map_err(|error| Refusal::new("unreachable", error.to_string()))?;
     if !tables.is_empty() {
         return Err(Refusal::new(
             "unprotected_table",
@@ -48,17 +58,20 @@ pub async fn check(db: &Db) -> Result<(), Refusal> {
 }
 
 async fn role(connection: &mut PgConnection) -> Result<Option<&'static str>, sqlx::Error> {
-    let (superuser, bypass, owner): (bool, bool, bool) = sqlx::query_as(
+    let (superuser, bypass, owner, unlimited): (bool, bool, bool, bool) = sqlx::query_as(
         r#"
-        select r.rolsuper,
-               r.rolbypassrls,
+        select exists (select 1 from pg_roles s where s.rolsuper and pg_has_role(r.oid, s.oid, 'member')),
+               exists (select 1 from pg_roles s where s.rolbypassrls and pg_has_role(r.oid, s.oid, 'member')),
                exists (
                    select 1
                    from pg_class c
-                   join pg_namespace n on n.oid = c.relnamespace
-                   where n.nspname = 'public'
-                     and c.relkind in ('r', 'p')
-                     and pg_has_role(r.oid, c.relowner, 'member')
+                   join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
+                   where c.relkind in ('r', 'p') and pg_has_role(r.oid, c.relowner, 'member')
+               ),
+               '0' in (
+                   current_setting('statement_timeout'),
+                   current_setting('lock_timeout'),
+                   current_setting('idle_in_transaction_session_timeout')
                )
         from pg_roles r
         where r.rolname = current_user
@@ -66,21 +79,26 @@ async fn role(connection: &mut PgConnection) -> Result<Option<&'static str>, sql
     )
     .fetch_one(connection)
     .await?;
-    Ok(match (superuser, bypass, owner) {
-        (true, _, _) => Some("is a superuser; use one made with NOSUPERUSER"),
-        (_, true, _) => Some("bypasses row-level security; use one made with NOBYPASSRLS"),
-        (_, _, true) => {
+    Ok(match (superuser, bypass, owner, unlimited) {
+        (true, ..) => Some("is a superuser or can become one; use one made with NOSUPERUSER"),
+        (_, true, ..) => Some("bypasses row-level security or can become one that does; use one made with NOBYPASSRLS"),
+        (_, _, true, _) => {
             Some("owns tables or is a member of their owner; give the owner to DATABASE_MIGRATION_URL only")
         }
+        (.., true) => Some(
+            "has no limits: alter role … set statement_timeout = '3s', set lock_timeout = '1s', \
+             set idle_in_transaction_session_timeout = '5s'",
+        ),
         _ => None,
     })
 }
 
-/// Tables with a `tenant_id` that any of the three protections lacks.
+/// Tables with a `tenant_id` that lack a protection, or have a policy for `role` (or for all) that
+/// says anything but "the rows of the running tenant".
 ///
 /// # Errors
 /// When the catalogue can't be read.
-pub async fn unprotected(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+pub async fn unprotected(connection: &mut PgConnection, role: &str) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         r#"
         select c.relname::text
@@ -89,15 +107,30 @@ pub async fn unprotected(connection: &mut PgConnection) -> Result<Vec<String>, s
         join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
         where n.nspname not in ('pg_catalog', 'information_schema')
           and c.relkind in ('r', 'p')
-          and not (
-              c.relrowsecurity
-              and c.relforcerowsecurity
-              and exists (select 1 from pg_policy p where p.polrelid = c.oid)
+          and (
+              not c.relrowsecurity
+              or not c.relforcerowsecurity
+              or not exists (select 1 from pg_policy p where p.polrelid = c.oid)
+              or exists (
+                  select 1
+                  from pg_policy p
+                  where p.polrelid = c.oid
+                    and (0 = any (p.polroles) or exists (
+                        select 1 from pg_roles r where r.rolname = $1 and r.oid = any (p.polroles)
+                    ))
+                    and (
+                        coalesce(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+                            is distinct from '(tenant_id = current_tenant())'
+                        or coalesce(pg_get_expr(p.polwithcheck, p.polrelid), pg_get_expr(p.polqual, p.polrelid))
+                            is distinct from '(tenant_id = current_tenant())'
+                    )
+              )
           )
         order by 1
         limit 100
         "#,
     )
+    .bind(role)
     .fetch_all(connection)
     .await
 }

@@ -54,13 +54,17 @@ fn jitter(pause: Duration) -> Duration {
     pause * u32::try_from(random).expect("a byte") / 512
 }
 
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 enum Attempt {
     Retry(String),
     Fail(String),
 }
 
 async fn attempt(options: &sqlx::postgres::PgConnectOptions, config: &DatabaseConfig) -> Result<usize, Attempt> {
-    let mut connection = PgConnection::connect_with(options).await.map_err(|error| classify(&error))?;
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await;
+    let connecting = connecting.map_err(|_| Attempt::Retry("the database does not answer".to_owned()))?;
+    let mut connection = connecting.map_err(|error| classify(&error))?;
     // The files name the roles through these settings, so that a shared server can hold several copies.
     let settings = format!(
         "set lock_timeout = '{LOCK_TIMEOUT}'; set app.runtime_role = '{}'; set app.system_role = '{}'",

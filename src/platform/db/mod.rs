@@ -146,12 +146,16 @@ impl Db {
         &self.0.runtime
     }
 
-    /// Whether the server answers.
+    /// Whether the server answers both roles.
     ///
     /// # Errors
-    /// No connection, or no answer.
+    /// No connection, or no answer. `PoolTimedOut` says that all connections are at work: that is load,
+    /// not a lost server.
     pub async fn ping(&self) -> Result<(), sqlx::Error> {
-        self.0.runtime.acquire().await?.ping().await
+        for pool in [&self.0.runtime, &self.0.system] {
+            pool.acquire().await?.ping().await?;
+        }
+        Ok(())
     }
 
     /// Closes both pools, waiting for connections in use.

@@ -39,6 +39,8 @@ pub struct Traced<'c> {
     pub(super) summary: &'static str,
     /// Set while a statement is under way: a connection dropped then can't go back to the pool.
     pub(super) busy: &'c AtomicBool,
+    /// Set by a failed statement: Postgres then takes COMMIT for ROLLBACK and says nothing.
+    pub(super) failed: &'c AtomicBool,
 }
 
 impl fmt::Debug for Traced<'_> {
@@ -71,6 +73,7 @@ struct Measure<'c> {
     summary: &'static str,
     sql: SqlStr,
     busy: &'c AtomicBool,
+    failed: &'c AtomicBool,
     context: Context,
     started: Instant,
     rows: i64,
@@ -78,15 +81,19 @@ struct Measure<'c> {
 }
 
 impl<'c> Measure<'c> {
-    fn start(db: &'c Inner, summary: &'static str, busy: &'c AtomicBool, sql: SqlStr) -> Self {
+    fn start(traced: &Traced<'c>, sql: SqlStr) -> Self {
+        let Traced { db, summary, busy, failed, .. } = *traced;
         busy.store(true, Relaxed);
         let context = span(db, summary, sql.as_str());
-        Self { db, summary, sql, busy, context, started: Instant::now(), rows: 0, finished: false }
+        Self { db, summary, sql, busy, failed, context, started: Instant::now(), rows: 0, finished: false }
     }
 
     fn finish(&mut self, error: Option<&sqlx::Error>) {
         self.finished = true;
         self.busy.store(false, Relaxed);
+        if error.is_some() {
+            self.failed.store(true, Relaxed);
+        }
         let failure = error.filter(|error| !is_expected(error)).map(error_type);
         self.record(failure.as_deref(), error);
     }
@@ -228,7 +235,7 @@ impl<'c> Executor<'c> for Traced<'c> {
     {
         let parts = Parts::of(query);
         Box::pin(async move {
-            let mut measure = Measure::start(self.db, self.summary, self.busy, parts.sql.clone());
+            let mut measure = Measure::start(&self, parts.sql.clone());
             let result = self.connection.execute(parts).await;
             measure.rows = result.as_ref().map_or(0, |done| done.rows_affected().cast_signed());
             measure.finish(result.as_ref().err());
@@ -242,7 +249,7 @@ impl<'c> Executor<'c> for Traced<'c> {
         Q: 'q + Execute<'q, Postgres>,
     {
         let parts = Parts::of(query);
-        let measure = Measure::start(self.db, self.summary, self.busy, parts.sql.clone());
+        let measure = Measure::start(&self, parts.sql.clone());
         Box::pin(Rows { rows: self.connection.fetch_many(parts), measure })
     }
 
@@ -253,7 +260,7 @@ impl<'c> Executor<'c> for Traced<'c> {
     {
         let parts = Parts::of(query);
         Box::pin(async move {
-            let mut measure = Measure::start(self.db, self.summary, self.busy, parts.sql.clone());
+            let mut measure = Measure::start(&self, parts.sql.clone());
             let result = self.connection.fetch_optional(parts).await;
             measure.rows = i64::from(matches!(result, Ok(Some(_))));
             measure.finish(result.as_ref().err());

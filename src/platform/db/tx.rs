@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgPool, Postgres, pool::PoolConnection}
 
 use super::{Db, Inner, Traced, errors};
 use crate::platform::{
-    error::Result,
+    error::{Error, Result},
     telemetry::{context, propagation},
     tenancy::TenantId,
 };
@@ -79,12 +79,18 @@ struct Session {
     connection: Option<PoolConnection<Postgres>>,
     db: Db,
     busy: AtomicBool,
+    failed: AtomicBool,
 }
 
 impl Session {
     async fn begin(db: &Db, pool: &PgPool, also: &str) -> Result<Self> {
         let connection = acquire(&db.0, pool).await.map_err(|error| errors::unreachable(&error))?;
-        let session = Self { connection: Some(connection), db: db.clone(), busy: AtomicBool::new(false) };
+        let session = Self {
+            connection: Some(connection),
+            db: db.clone(),
+            busy: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        };
         // Who is asking, visible in pg_stat_activity and the server's log, without a comment in the
         // statement: that would defeat the statement cache (trap 17).
         let who = propagation::traceparent()
@@ -112,10 +118,14 @@ impl Session {
             db: &self.db.0,
             summary,
             busy: &self.busy,
+            failed: &self.failed,
         }
     }
 
     async fn commit(self) -> Result<()> {
+        if self.failed.load(Relaxed) {
+            return Err(Error::internal("a statement of this transaction failed; it can't be committed"));
+        }
         let mut done = self.control("commit").await?;
         drop(done.connection.take());
         Ok(())

@@ -1,7 +1,10 @@
 //! Faults on purpose, for demos and drills: `/v1/faults/…`, on a scratch table of their own. They
 //! exist only when `faults.enabled`, which production refuses, and are not in the document.
 
+mod jobs;
 mod store;
+
+pub use jobs::register as jobs;
 
 use std::time::{Duration, Instant};
 
@@ -42,6 +45,7 @@ impl FaultsConfig {
 /// A fault is for a drill, not for an outage of its own: 30 s, 200 queries, 256 MiB are the most.
 const MOST_TIME: Duration = Duration::from_secs(30);
 const MOST_QUERIES: u32 = 200;
+const MOST_JOBS: u32 = 1_000;
 const MOST_MEMORY_MIB: usize = 256;
 
 static LEAKED: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
@@ -70,6 +74,14 @@ struct Amount {
     mib: Option<usize>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Queued {
+    n: Option<u32>,
+    #[serde(default)]
+    fail: bool,
+}
+
 pub fn router(db: Db) -> Router {
     Router::new()
         .route("/v1/faults/error", post(error))
@@ -80,6 +92,7 @@ pub fn router(db: Db) -> Router {
         .route("/v1/faults/cpu", post(cpu))
         .route("/v1/faults/lock", post(lock))
         .route("/v1/faults/leak", post(leak))
+        .route("/v1/faults/jobs", post(queue))
         .with_state(db)
 }
 
@@ -130,6 +143,17 @@ async fn lock(State(db): State<Db>, caller: Caller<Write>, Query(wait): Query<Fo
     tokio::time::sleep(wait.duration()).await;
     tx.commit().await?;
     Ok(Json(json!({"held_ms": wait.duration().as_millis()})))
+}
+
+/// Queues `n` jobs that do nothing, or with `fail=true` one that never succeeds.
+async fn queue(State(db): State<Db>, caller: Caller<Write>, Query(wanted): Query<Queued>) -> Result<Json<Value>> {
+    let n = if wanted.fail { 1 } else { wanted.n.unwrap_or(1).min(MOST_JOBS) };
+    let mut tx = TenantTx::begin(&db, caller.tenant).await?;
+    for _ in 0..n {
+        jobs::enqueue(&mut tx, wanted.fail).await?;
+    }
+    tx.commit().await?;
+    Ok(Json(json!({"queued": n})))
 }
 
 async fn leak(_: Caller<Write>, Query(amount): Query<Amount>) -> Json<Value> {

@@ -65,7 +65,7 @@ pub fn text(api: &OpenApi) -> String {
 
 pub fn router(api: &OpenApi) -> Router {
     let document: Arc<str> = text(api).into();
-    let config = Arc::new(Config::from("/openapi.json").display_request_duration(true).persist_authorization(true));
+    let config = Arc::new(Config::from("/openapi.json").display_request_duration(true));
     Router::new()
         .route("/openapi.json", get(async move || ([(header::CONTENT_TYPE, "application/json")], document.to_string())))
         .route("/docs", get(async || ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(PAGE))))

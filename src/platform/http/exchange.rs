@@ -35,6 +35,8 @@ use crate::platform::telemetry::{
 
 /// What nothing matched is one route: a scanner must not make series.
 pub const UNMATCHED: &str = "__unmatched__";
+/// Longest path in spans and lines, in bytes.
+const MAX_PATH: usize = 1024;
 /// The client was gone before the answer was (nginx's number; no status is sent).
 const CLIENT_GONE: u16 = 499;
 
@@ -83,7 +85,10 @@ impl Exchange {
         let request_id = accepted(headers, "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
         let correlation_id = accepted(headers, "x-correlation-id").unwrap_or_else(|| request_id.clone());
         let quiet = route.starts_with("/health/");
-        let context = RequestContext::new(request_id, correlation_id, method, route, request.uri().path().to_owned());
+        // Spans wait in a queue that is bounded in number: what a client sends must be bounded in size.
+        let path = request.uri().path();
+        let path = &path[..path.floor_char_boundary(MAX_PATH)];
+        let context = RequestContext::new(request_id, correlation_id, method, route, path.to_owned());
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         shared.metrics.active.inc();
         Self {
@@ -156,7 +161,8 @@ impl Exchange {
     }
 
     fn log(&self, duration_ms: f64, server_error: bool, error_code: &str) {
-        if server_error {
+        // A panic has its own line, from the hook.
+        if server_error && error_code != "panic" {
             let error = self.failed.as_ref().map_or("", |failed| failed.chain.as_str());
             tracing::error!(status = self.status, error_code, error, "request_failed");
         }

@@ -10,7 +10,11 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::platform::error::{Error, FieldError, Kind};
+use super::limits::Deadline;
+use crate::platform::{
+    error::{Error, FieldError, Kind},
+    idempotency::IdempotencyKey,
+};
 
 /// serde_json stops at 128 levels; nothing here is deeper than 5.
 const MAX_JSON_DEPTH: usize = 32;
@@ -39,7 +43,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
                 "Send the body as application/json in UTF-8.",
             ));
         }
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
+        let limit = request.extensions().get::<Deadline>().copied();
+        let read = Bytes::from_request(request, state);
+        let read = match limit {
+            Some(limit) => tokio::time::timeout_at(limit.0, read).await,
+            None => Ok(read.await),
+        };
+        let body = read.map_err(|_| Error::new(Kind::Timeout, "body_timeout", "The body did not arrive in time."))?;
+        let body = body.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 Error::new(Kind::TooLarge, "body_too_large", "The body is larger than this service accepts.")
             } else {
@@ -143,6 +154,20 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
         // Braces, URN and the form without hyphens would give one resource several addresses.
         let hyphenated = text.0.len() == uuid::fmt::Hyphenated::LENGTH;
         Uuid::parse_str(&text.0).ok().filter(|_| hyphenated).map(Self).ok_or_else(malformed)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        let mut given = parts.headers.get_all("idempotency-key").iter();
+        let key = given.next().ok_or_else(|| {
+            Error::new(Kind::Malformed, "idempotency_key_required", "Send an Idempotency-Key, new for each operation.")
+        })?;
+        // Two keys are no key; parse refuses the empty text.
+        let text = if given.next().is_some() { "" } else { key.to_str().unwrap_or_default() };
+        Self::parse(text)
     }
 }
 

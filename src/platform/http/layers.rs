@@ -5,13 +5,14 @@
 //!    router, because only there the route template is known.
 //! 3. CORS — answers preflights itself; they are observed but need no caller.
 //! 4. Compression — outside the deadline: it works while the body is sent.
-//! 5. `deadline` — the task, the time limit and the panic boundary of the request.
-//! 6. Body limit, directory of API keys — what extractors find.
+//! 5. `started` — nothing of the API before the database is known to be safe.
+//! 6. `deadline` — the task, the time limit and the panic boundary of the request.
+//! 7. Body limit, directory of API keys — what extractors find.
 
 use axum::{
     Extension, Router,
     extract::DefaultBodyLimit,
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, Method},
     middleware,
 };
 use tower::Layer as _;
@@ -21,14 +22,26 @@ use tower_http::{
     normalize_path::{NormalizePath, NormalizePathLayer},
 };
 
-use super::{HttpConfig, limits, observe::Observe};
+use super::{
+    HttpConfig,
+    limits::{self, Shelter},
+    observe::Observe,
+};
 use crate::platform::{
     error::{Error, Kind},
+    lifecycle::Health,
     tenancy::directory::Directory,
 };
 
 /// Wraps the routes of the public port.
-pub fn apply(routes: Router, config: &HttpConfig, observe: Observe, directory: Directory) -> NormalizePath<Router> {
+pub fn apply(
+    routes: Router,
+    config: &HttpConfig,
+    observe: Observe,
+    directory: Directory,
+    health: Health,
+    shelter: Shelter,
+) -> NormalizePath<Router> {
     let mut router = routes
         .fallback(async || Error::not_found("route_not_found", "There is no such route."))
         .method_not_allowed_fallback(async || {
@@ -36,7 +49,8 @@ pub fn apply(routes: Router, config: &HttpConfig, observe: Observe, directory: D
         })
         .layer(Extension(directory))
         .layer(DefaultBodyLimit::max(config.body_limit.0))
-        .layer(middleware::from_fn_with_state(config.request_timeout, limits::deadline))
+        .layer(middleware::from_fn_with_state(shelter, limits::deadline))
+        .layer(middleware::from_fn_with_state(health, limits::started))
         .layer(CompressionLayer::new());
     if !config.cors_origins.is_empty() {
         router = router.layer(cors(&config.cors_origins));
@@ -44,16 +58,29 @@ pub fn apply(routes: Router, config: &HttpConfig, observe: Observe, directory: D
     NormalizePathLayer::trim_trailing_slash().layer(router.layer(observe))
 }
 
+/// What a browser may send and see besides the plain headers.
+const ALLOWED: [&str; 8] = [
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "x-request-id",
+    "x-correlation-id",
+    "traceparent",
+    "tracestate",
+    "baggage",
+];
+const EXPOSED: [&str; 6] =
+    ["x-request-id", "x-correlation-id", "x-trace-id", "location", "retry-after", "idempotent-replayed"];
+
 fn cors(origins: &[String]) -> CorsLayer {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
         AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
     };
-    let exposed = ["x-request-id", "x-correlation-id", "x-trace-id"].map(HeaderName::from_static);
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("idempotency-key")])
-        .expose_headers(exposed)
+        .allow_headers(ALLOWED.map(HeaderName::from_static))
+        .expose_headers(EXPOSED.map(HeaderName::from_static))
 }

@@ -1,5 +1,6 @@
 //! The deadline of a request, and its shelter: the work runs in a task of its own, so that a client
 //! that hangs up can't cut it in the middle of a transaction (trap 1), and a panic ends only it.
+//! Before the database is known to be safe, nothing of the API is answered at all.
 
 use std::time::Duration;
 
@@ -9,34 +10,62 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use opentelemetry::trace::FutureExt as _;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::platform::{
     error::{Error, Kind},
+    lifecycle::Health,
     telemetry::context,
 };
 
+/// Where the work of requests runs; shutdown waits for it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Shelter {
+    limit: Duration,
+    tasks: TaskTracker,
+}
+
+/// When the request must be answered; extractors that wait for the client mind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(pub Instant);
+
+impl Shelter {
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, tasks: TaskTracker::new() }
+    }
+
+    /// Waits until all work has ended, that of clients who left included.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
 /// Runs the rest of the stack in a task, for at most the deadline.
-pub async fn deadline(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+pub async fn deadline(State(shelter): State<Shelter>, mut request: Request, next: Next) -> Response {
+    let deadline = Instant::now() + shelter.limit;
+    request.extensions_mut().insert(Deadline(deadline));
     let work = next.run(request).with_current_context();
     let task = match context::current() {
-        Some(request) => spawn(context::scope(request, work)),
-        None => spawn(work),
+        Some(request) => shelter.tasks.spawn(context::scope(request, work)),
+        None => shelter.tasks.spawn(work),
     };
-    match tokio::time::timeout(limit, task).await {
+    match tokio::time::timeout_at(deadline, task).await {
         Ok(Ok(response)) => response,
-        Ok(Err(stopped)) => {
-            // The panic hook has logged it, where it happened.
-            Error::new(Kind::Internal, "panic", "The service failed to handle the request.")
-                .caused_by(stopped)
-                .into_response()
-        }
-        // The task goes on to its own, shorter limits: cutting it here would leave the transaction open.
+        // The panic hook has logged it, where it happened.
+        Ok(Err(_)) => Error::new(Kind::Internal, "panic", "The service failed to handle the request.").into_response(),
+        // The task goes on to its own limits (statement_timeout of the role, this deadline for the body):
+        // cutting it here would leave its transaction open.
         Err(_) => Error::new(Kind::Timeout, "deadline_exceeded", "The request took longer than the service allows.")
             .into_response(),
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the task takes the trace and the request with it")]
-fn spawn(work: impl Future<Output = Response> + Send + 'static) -> tokio::task::JoinHandle<Response> {
-    tokio::spawn(work)
+/// Refuses the API until the start is over: with an unsafe role every answer could be another tenant's.
+pub async fn started(State(health): State<Health>, request: Request, next: Next) -> Response {
+    if health.started() || !request.uri().path().starts_with("/v1/") {
+        return next.run(request).await;
+    }
+    Error::unavailable("not_ready", "The service is starting. Try again shortly.").into_response()
 }

@@ -25,6 +25,7 @@ pub const fn status(kind: Kind) -> StatusCode {
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Kind::PaymentRequired => StatusCode::PAYMENT_REQUIRED,
         Kind::Conflict => StatusCode::CONFLICT,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -37,7 +38,7 @@ pub const fn status(kind: Kind) -> StatusCode {
 /// A failed request (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemBody {
-    /// Identifies the kind of problem; `about:blank#` and the code.
+    /// Identifies the kind of problem: `urn:problem-type:` and the code.
     r#type: String,
     title: Cow<'static, str>,
     status: u16,
@@ -73,22 +74,27 @@ pub struct Failed {
     pub chain: String,
 }
 
+/// Status and body of an error, with the ids of the running request.
+pub fn render(error: &Error) -> (StatusCode, String) {
+    let status = status(error.kind);
+    let (request_id, trace_id) = ids();
+    let body = ProblemBody {
+        r#type: format!("urn:problem-type:{}", error.code),
+        title: status.canonical_reason().unwrap_or_default().into(),
+        status: status.as_u16(),
+        detail: error.message.clone(),
+        code: error.code,
+        request_id,
+        trace_id,
+        errors: error.fields.iter().cloned().map(ProblemField::from).collect(),
+    };
+    (status, serde_json::to_string(&body).expect("a struct of strings serialises"))
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let status = status(self.kind);
+        let (status, text) = render(&self);
         let failed = Failed { code: self.code, chain: self.chain() };
-        let (request_id, trace_id) = ids();
-        let body = ProblemBody {
-            r#type: format!("about:blank#{}", self.code),
-            title: status.canonical_reason().unwrap_or_default().into(),
-            status: status.as_u16(),
-            detail: self.message,
-            code: self.code,
-            request_id,
-            trace_id,
-            errors: self.fields.into_iter().map(ProblemField::from).collect(),
-        };
-        let text = serde_json::to_string(&body).expect("a struct of strings serialises");
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], text).into_response();
         if let Some(after) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
@@ -170,6 +176,15 @@ pub struct ConflictProblem;
 impl IntoResponses for ConflictProblem {
     fn responses() -> BTreeMap<String, openapi::RefOr<openapi::response::Response>> {
         document(&[("409", "The state of the resource, or its uniqueness, is in the way")])
+    }
+}
+
+/// For the document: what a route that takes money may answer besides.
+pub struct PaymentProblem;
+
+impl IntoResponses for PaymentProblem {
+    fn responses() -> BTreeMap<String, openapi::RefOr<openapi::response::Response>> {
+        document(&[("402", "The payment was declined")])
     }
 }
 

@@ -24,6 +24,8 @@ pub struct RequestContext {
     /// The route template; never the raw path.
     pub route: Arc<str>,
     pub path: String,
+    /// The kind of job, when this is one: then there is no method, route and path.
+    pub job: Option<&'static str>,
     caller: OnceLock<(TenantId, PrincipalId)>,
     pub cost: Cost,
 }
@@ -95,7 +97,21 @@ impl RequestContext {
         route: Arc<str>,
         path: String,
     ) -> Self {
-        Self { request_id, correlation_id, method, route, path, caller: OnceLock::new(), cost: Cost::default() }
+        Self {
+            request_id,
+            correlation_id,
+            method,
+            route,
+            path,
+            job: None,
+            caller: OnceLock::new(),
+            cost: Cost::default(),
+        }
+    }
+
+    /// The context of a job, with the ids of the request that queued it.
+    pub fn of_job(request_id: String, correlation_id: String, kind: &'static str) -> Self {
+        Self { job: Some(kind), ..Self::new(request_id, correlation_id, "", "".into(), String::new()) }
     }
 
     /// The tenant and principal, once authentication has found them.

@@ -103,11 +103,13 @@ impl Telemetry {
             .with_threads(false)
             .with_target(false)
             .with_tracked_inactivity(false)
-            .with_filter(filter_fn(|meta| meta.is_span() && !is_exporter(meta.target())));
+            .with_filter(filter_fn(|meta| {
+                meta.is_span() && *meta.level() <= tracing::Level::INFO && !is_exporter(meta.target())
+            }));
         tracing_subscriber::registry()
-            .with(filter)
             .with(spans)
-            .with(LogLayer::new(writer.clone(), options.log.format, identity, &LINE_COUNTS))
+            // On this layer only: the level of the logs must not take spans out of traces.
+            .with(LogLayer::new(writer.clone(), options.log.format, identity, &LINE_COUNTS).with_filter(filter))
             .try_init()
             .map_err(|error| error.to_string())?;
         install_panic_hook();

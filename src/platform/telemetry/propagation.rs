@@ -1,7 +1,11 @@
 //! Trace context in and out: W3C `traceparent` and `tracestate`.
 
 use axum::http::HeaderMap;
-use opentelemetry::{Context, propagation::TextMapPropagator as _, trace::TraceContextExt as _};
+use opentelemetry::{
+    Context,
+    propagation::TextMapPropagator as _,
+    trace::{SpanContext, TraceContextExt as _},
+};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
@@ -26,6 +30,14 @@ pub fn extract(headers: &HeaderMap) -> Option<Context> {
     }
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
     context.span().span_context().is_valid().then_some(context)
+}
+
+/// The span that a stored `traceparent` names.
+pub fn parse(traceparent: &str) -> Option<SpanContext> {
+    let carrier = std::collections::HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
+    let span = context.span().span_context().clone();
+    span.is_valid().then_some(span)
 }
 
 /// `traceparent` of the current span: 55 characters, or `None` outside any trace.

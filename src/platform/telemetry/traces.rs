@@ -19,7 +19,7 @@ use opentelemetry_sdk::{
 };
 
 use super::build;
-use crate::platform::config::Environment;
+use crate::platform::config::{Environment, Faults};
 
 /// Where spans go.
 pub enum SpanSink {
@@ -57,22 +57,39 @@ pub fn provider(
     Ok(builder.build())
 }
 
+/// Ours are defaults: what `OTEL_RESOURCE_ATTRIBUTES` names wins, but for the name of the service,
+/// which logs and traces share (`OTEL_SERVICE_NAME` wins over the list, as the specification says;
+/// the SDK has it the other way round).
 fn resource(service: &str, environment: Environment, variables: &BTreeMap<String, String>) -> Resource {
-    let mut resource = Resource::builder()
-        .with_attribute(KeyValue::new("service.version", build::VERSION))
-        .with_attribute(KeyValue::new("service.instance.id", uuid::Uuid::now_v7().to_string()));
     let given = variables.get("OTEL_RESOURCE_ATTRIBUTES").map_or("", String::as_str);
-    if !given.contains("deployment.environment.name=") {
-        resource = resource.with_attribute(KeyValue::new("deployment.environment.name", environment.as_str()));
-    }
-    // `service` already is OTEL_SERVICE_NAME where that is set; the SDK would let the attribute list win over it.
-    if variables.contains_key("OTEL_SERVICE_NAME") || !given.contains("service.name=") {
-        resource = resource.with_service_name(service.to_owned());
-    }
-    resource.build()
+    let named: Vec<&str> = given.split(',').filter_map(|pair| Some(pair.split_once('=')?.0.trim())).collect();
+    let defaults = [
+        ("service.version", build::VERSION.to_owned()),
+        ("service.instance.id", uuid::Uuid::now_v7().to_string()),
+        ("deployment.environment.name", environment.as_str().to_owned()),
+    ];
+    let unnamed = defaults.into_iter().filter(|(key, _)| !named.contains(key));
+    Resource::builder()
+        .with_attributes(unnamed.map(|(key, value)| KeyValue::new(key, value)))
+        .with_service_name(service.to_owned())
+        .build()
 }
 
-fn exporter(variables: &BTreeMap<String, String>) -> Result<Option<SpanExporter>, String> {
+/// Reports `OTEL_*` values that can't be used.
+pub fn check(variables: &BTreeMap<String, String>, faults: &mut Faults) {
+    if let Err(fault) = protocol(variables) {
+        faults.add(fault);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Transport {
+    Grpc,
+    Http,
+}
+
+/// How to export, or `None` for not at all.
+fn protocol(variables: &BTreeMap<String, String>) -> Result<Option<Transport>, String> {
     let get = |name: &str| variables.get(name).map(String::as_str).filter(|value| !value.is_empty());
     let endpoint = get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| get("OTEL_EXPORTER_OTLP_ENDPOINT"));
     match get("OTEL_TRACES_EXPORTER") {
@@ -80,24 +97,40 @@ fn exporter(variables: &BTreeMap<String, String>) -> Result<Option<SpanExporter>
         None | Some("otlp") => {}
         Some(other) => return Err(format!("OTEL_TRACES_EXPORTER: expected otlp or none, got \"{other}\"")),
     }
-    if endpoint.is_none() {
-        return Ok(None);
-    }
     let protocol = get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| get("OTEL_EXPORTER_OTLP_PROTOCOL"));
-    let built = match protocol {
-        Some("grpc") => grpc(),
-        None | Some("http/protobuf") => http(),
-        Some(other) => Err(format!("OTEL_EXPORTER_OTLP_PROTOCOL: expected grpc or http/protobuf, got \"{other}\"")),
+    let transport = match protocol {
+        Some("grpc") => Transport::Grpc,
+        None | Some("http/protobuf") => Transport::Http,
+        Some(other) => {
+            return Err(format!("OTEL_EXPORTER_OTLP_PROTOCOL: expected grpc or http/protobuf, got \"{other}\""));
+        }
     };
-    built.map(Some)
+    Ok(endpoint.map(|_| transport))
+}
+
+fn exporter(variables: &BTreeMap<String, String>) -> Result<Option<SpanExporter>, String> {
+    match protocol(variables)? {
+        None => Ok(None),
+        Some(Transport::Grpc) => grpc().map(Some),
+        Some(Transport::Http) => http(timeout(variables)).map(Some),
+    }
+}
+
+/// Of one export; the specification's default. The client is ours, so the SDK does not set it.
+fn timeout(variables: &BTreeMap<String, String>) -> Duration {
+    let get = |name: &str| variables.get(name)?.parse().ok();
+    let millis = get("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT").or_else(|| get("OTEL_EXPORTER_OTLP_TIMEOUT"));
+    Duration::from_millis(millis.unwrap_or(10_000))
 }
 
 /// A blocking client: the batch thread has no runtime. Built on a plain thread, because reqwest
 /// refuses to be built inside one; given explicitly, so that no feature of another crate can swap it.
-fn http() -> Result<SpanExporter, String> {
-    let client = std::thread::spawn(reqwest::blocking::Client::new)
+fn http(timeout: Duration) -> Result<SpanExporter, String> {
+    let client = std::thread::spawn(move || reqwest::blocking::Client::builder().timeout(timeout).build())
         .join()
-        .map_err(|_| "the OTLP HTTP client can't be built (TLS roots?)".to_owned())?;
+        .ok()
+        .and_then(Result::ok)
+        .ok_or("the OTLP HTTP client can't be built (TLS roots?)")?;
     SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)

@@ -3,6 +3,7 @@
 
 use aws_lc_rs::{hmac, rand};
 
+use super::TenantId;
 use crate::platform::config::Secret;
 
 const PREFIX: &str = "ak_";
@@ -46,6 +47,11 @@ impl Pepper {
     pub fn verify(&self, key: &ApiKey<'_>, hash: &[u8]) -> bool {
         let message = ["api-key:", key.id, ":", key.secret].concat();
         hmac::verify(&self.0, message.as_bytes(), hash).is_ok()
+    }
+
+    /// What a tenant's webhooks are signed with; the tenant gets it once, out of band.
+    pub fn webhook_secret(&self, tenant: TenantId) -> Vec<u8> {
+        hmac::sign(&self.0, format!("webhook:{tenant}").as_bytes()).as_ref().to_vec()
     }
 
     /// A key of its own for another purpose (`cursor`), so that one tag never passes for another.

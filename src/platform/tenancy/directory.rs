@@ -41,7 +41,7 @@ impl AuthConfig {
     }
 }
 
-/// Unknown ids are remembered too: a flood of them must not become a flood of queries.
+/// Unknown ids are remembered too, so that a client with an old key costs one query a TTL.
 const MOST_KEYS: u64 = 10_000;
 
 /// Who a key belongs to.

@@ -54,6 +54,23 @@ pub async fn insert_tenant(tx: &mut SystemTx, id: TenantId, slug: &str, webhook_
 
 /// # Errors
 /// Only the database's own.
+pub async fn set_webhook(tx: &mut SystemTx, id: Uuid, webhook_url: Option<&str>) -> Result<()> {
+    sqlx::query(
+        r#"
+        update tenants
+        set webhook_url = $2, updated_at = now()
+        where id = $1
+        "#,
+    )
+    .bind(id)
+    .bind(webhook_url)
+    .execute(tx.traced("UPDATE tenants"))
+    .await?;
+    Ok(())
+}
+
+/// # Errors
+/// Only the database's own.
 pub async fn find_tenant(tx: &mut SystemTx, slug: &str) -> Result<Option<Tenant>> {
     let tenant = sqlx::query_as(
         r#"

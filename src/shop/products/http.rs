@@ -27,7 +27,7 @@ use crate::{
         },
         tenancy::TenantId,
     },
-    shop::State,
+    shop::{Money, State},
 };
 
 pub fn router() -> OpenApiRouter<State> {
@@ -36,17 +36,6 @@ pub fn router() -> OpenApiRouter<State> {
         change_product,
         delete_product
     ))
-}
-
-/// An amount of money, in the smallest unit of its currency.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Money {
-    #[schema(minimum = 0, maximum = 999_999_999_999_i64, example = 1999)]
-    amount_minor: i64,
-    /// ISO 4217 code, of those the shop knows.
-    #[schema(pattern = "^(AUD|CAD|CHF|CZK|DKK|EUR|GBP|JPY|NOK|NZD|PLN|SEK|USD)$", example = "EUR")]
-    currency: String,
 }
 
 /// A product to create.

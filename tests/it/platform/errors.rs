@@ -48,9 +48,13 @@ async fn a_failure_is_logged_once_with_its_causes_and_answered_without_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_past_its_deadline_is_a_504_and_leaves_a_clean_pool() {
-    let app =
-        TestApp::with(&[FAULTS[0], ("APP__HTTP__REQUEST_TIMEOUT", "200ms"), ("APP__DATABASE__MAX_CONNECTIONS", "1")])
-            .await;
+    let app = TestApp::with(&[
+        FAULTS[0],
+        ("APP__HTTP__REQUEST_TIMEOUT", "200ms"),
+        ("APP__DATABASE__ACQUIRE_TIMEOUT", "100ms"),
+        ("APP__DATABASE__MAX_CONNECTIONS", "1"),
+    ])
+    .await;
     let acme = app.tenant("acme").await;
     app.post("/v1/faults/sleep?ms=400", &acme.key, &json!(null)).await.problem(504, "deadline_exceeded");
     app.post("/v1/faults/slow-query?ms=400", &acme.key, &json!(null)).await.problem(504, "deadline_exceeded");

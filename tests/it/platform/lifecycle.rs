@@ -30,7 +30,7 @@ async fn sigterm_lets_requests_finish_refuses_new_ones_and_exits_0() {
     let (database, mut variables, key) = prepared().await;
     variables.insert("APP__FAULTS__ENABLED".to_owned(), "true".to_owned());
     variables.insert("APP__LIFECYCLE__DRAIN_DELAY".to_owned(), "500ms".to_owned());
-    let mut service = Service::spawn(&variables);
+    let mut service = Service::serve(&variables);
     let (public, admin) = service.clients().await;
     ready(&admin).await;
     assert_eq!(admin.get("/health/startup", "").await.status, 200);
@@ -68,7 +68,7 @@ async fn a_request_past_the_drain_deadline_is_cut_and_the_exit_code_is_3() {
     let (database, mut variables, key) = prepared().await;
     variables.insert("APP__FAULTS__ENABLED".to_owned(), "true".to_owned());
     variables.insert("APP__LIFECYCLE__DRAIN_TIMEOUT".to_owned(), "200ms".to_owned());
-    let mut service = Service::spawn(&variables);
+    let mut service = Service::serve(&variables);
     let (public, admin) = service.clients().await;
     ready(&admin).await;
     let request = public.request(reqwest::Method::POST, "/v1/faults/sleep?ms=4000", &key);
@@ -89,7 +89,7 @@ async fn a_request_past_the_drain_deadline_is_cut_and_the_exit_code_is_3() {
 async fn a_second_signal_ends_the_wait() {
     let (database, mut variables, _) = prepared().await;
     variables.insert("APP__LIFECYCLE__DRAIN_DELAY".to_owned(), "60s".to_owned());
-    let mut service = Service::spawn(&variables);
+    let mut service = Service::serve(&variables);
     let (_, admin) = service.clients().await;
     ready(&admin).await;
     service.signal("INT");
@@ -107,7 +107,7 @@ async fn without_a_database_it_waits_says_so_and_gives_up_in_time() {
         variables.insert(name.to_owned(), "postgres://keel:hunter2@127.0.0.1:1/keel".to_owned());
     }
     variables.insert("APP__DATABASE__STARTUP_TIMEOUT".to_owned(), "1s".to_owned());
-    let mut service = Service::spawn(&variables);
+    let mut service = Service::serve(&variables);
     let line = service.line("database_not_usable").await;
     assert_eq!((line["severity"].as_str(), line["code"].as_str()), (Some("critical"), Some("unreachable")));
     assert_eq!(service.exit(SOON).await, 1);
@@ -120,7 +120,7 @@ async fn without_a_database_it_waits_says_so_and_gives_up_in_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_during_the_start_ends_it_cleanly() {
     let database = services::empty_database().await;
-    let mut service = Service::spawn(&settings(&database));
+    let mut service = Service::serve(&settings(&database));
     let (public, admin) = service.clients().await;
     let answer = admin.get("/health/ready", "").await;
     assert_eq!((answer.status, answer.json()["status"].as_str()), (503, Some("not_ready")));
@@ -135,7 +135,7 @@ async fn a_signal_during_the_start_ends_it_cleanly() {
 async fn it_becomes_ready_when_the_migration_it_waited_for_has_run() {
     let database = services::empty_database().await;
     let variables = settings(&database);
-    let mut service = Service::spawn(&variables);
+    let mut service = Service::serve(&variables);
     let (_, admin) = service.clients().await;
     eventually("the reason", || async {
         (admin.get("/health/ready", "").await.json()["checks"]["postgres"] == "migrations_missing").then_some(())
@@ -192,7 +192,7 @@ async fn healthcheck_asks_the_running_service() {
     let mut variables = settings(&database);
     variables.insert("APP__ADMIN__BIND".to_owned(), free);
     assert_eq!(run(&["healthcheck"], &variables).status.code(), Some(1));
-    let mut service = Service::spawn(&variables);
+    let mut service = Service::serve(&variables);
     service.clients().await;
     let output = run(&["healthcheck"], &variables);
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "alive\n"));
@@ -204,7 +204,7 @@ async fn healthcheck_asks_the_running_service() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_database_takes_it_out_of_service_and_a_returned_one_brings_it_back() {
     let (database, variables, key) = prepared().await;
-    let mut service = Service::spawn(&variables);
+    let mut service = Service::serve(&variables);
     let (public, admin) = service.clients().await;
     ready(&admin).await;
     public.get("/v1/tenant", &key).await.ok(200);

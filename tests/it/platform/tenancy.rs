@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::support::{Answer, TestApp, services};
 
 /// A body that the route takes, made from its schema.
-fn sample(api: &Value, schema: &Value, n: usize) -> Value {
+fn sample(api: &Value, schema: &Value, ids: &BTreeMap<String, String>, n: usize) -> Value {
     if let Some(name) = schema["$ref"].as_str() {
-        return sample(api, &api["components"]["schemas"][name.rsplit('/').next().unwrap()], n);
+        return sample(api, &api["components"]["schemas"][name.rsplit('/').next().unwrap()], ids, n);
     }
     if let Some(options) = schema["oneOf"].as_array() {
         let option = options.iter().find(|option| option["type"] != "null").unwrap();
-        return sample(api, option, n);
+        return sample(api, option, ids, n);
     }
     if !schema["example"].is_null() {
         return match &schema["example"] {
@@ -28,12 +28,19 @@ fn sample(api: &Value, schema: &Value, n: usize) -> Value {
     match kinds.iter().find_map(|kind| kind.as_str().filter(|kind| *kind != "null")).unwrap_or("object") {
         "integer" => json!(1),
         "boolean" => json!(true),
-        "array" => json!([sample(api, &schema["items"], n)]),
+        "array" => json!([sample(api, &schema["items"], ids, n)]),
         "string" if schema["format"] == "uuid" => json!("00000000-0000-7000-8000-000000000001"),
         "string" => json!(format!("text{n}")),
         _ => {
             let properties = schema["properties"].as_object().cloned().unwrap_or_default();
-            properties.iter().map(|(name, schema)| (name.clone(), sample(api, schema, n))).collect()
+            properties
+                .iter()
+                .map(|(name, schema)| {
+                    // `product_id` is the id of the product that was made before.
+                    let other = name.strip_suffix("_id").and_then(|resource| ids.get(&format!("/v1/{resource}s")));
+                    (name.clone(), other.map_or_else(|| sample(api, schema, ids, n), |id| json!(id)))
+                })
+                .collect()
         }
     }
 }
@@ -45,17 +52,20 @@ async fn on_every_route_a_foreign_id_looks_like_an_unknown_one() {
     let api = app.get("/openapi.json", "").await.ok(200);
     let paths = api["paths"].as_object().unwrap();
 
-    // One resource of globex for every collection that can be posted to.
+    // One resource of globex for every collection that can be posted to; what refers to another comes last.
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
-    for (path, operations) in paths.iter().filter(|(path, _)| !path.contains('{')) {
+    let mut collections: Vec<_> = paths.iter().filter(|(path, _)| !path.contains('{')).collect();
+    collections.sort_by_key(|(_, operations)| operations["post"].to_string().contains("idempotency-key"));
+    for (path, operations) in collections {
         let schema = &operations["post"]["requestBody"]["content"]["application/json"]["schema"];
         if schema.is_null() {
             continue;
         }
-        let created = app.post(path, &globex.key, &sample(&api, schema, 1)).await;
-        ids.insert(path.clone(), created.ok(201)["id"].as_str().unwrap().to_owned());
+        let body = sample(&api, schema, &ids, 1);
+        let request = app.request(Method::POST, path, &globex.key).header("idempotency-key", path).json(&body);
+        ids.insert(path.clone(), Answer::of(request).await.ok(201)["id"].as_str().unwrap().to_owned());
     }
-    assert!(ids.len() >= 2, "{ids:?}");
+    assert!(ids.len() >= 3, "{ids:?}");
 
     let mut checked = 0;
     for (path, operations) in paths.iter().filter(|(path, _)| path.contains('{')) {
@@ -70,7 +80,7 @@ async fn on_every_route_a_foreign_id_looks_like_an_unknown_one() {
             let ask = async |id: &str| {
                 let mut request = app.request(method.clone(), &fill(id), &acme.key);
                 if !schema.is_null() {
-                    request = request.json(&sample(&api, schema, 2));
+                    request = request.json(&sample(&api, schema, &ids, 2));
                 }
                 Answer::of(request).await
             };
@@ -104,7 +114,7 @@ async fn every_documented_route_wants_a_key_and_its_scope() {
     let api = app.get("/openapi.json", "").await.ok(200);
     let mut writes = 0;
     for (path, operations) in api["paths"].as_object().unwrap() {
-        let address = path.replace("{user_id}", "x").replace("{product_id}", "x");
+        let address = path.replace("{user_id}", "x").replace("{product_id}", "x").replace("{order_id}", "x");
         for (method, operation) in operations.as_object().unwrap() {
             let scope = operation["security"][0]["api_key"][0].as_str();
             let scope = scope.unwrap_or_else(|| panic!("{method} {path} declares no scope"));

@@ -124,7 +124,10 @@ fn the_word_of_the_example_marks_all_of_it() {
         .flat_map(|file| {
             file.text
                 .lines()
-                .filter(|line| line.to_lowercase().split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == word))
+                .filter(|line| {
+                    let section = file.is_in("config") && line.starts_with(&format!("[{word}"));
+                    !section && line.to_lowercase().split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == word)
+                })
                 .map(|line| format!("{}: {line}", file.path))
                 .collect::<Vec<_>>()
         })

@@ -8,7 +8,7 @@ use crate::support::services;
 async fn every_tenant_table_is_protected_and_keyed_by_its_tenant() {
     let database = services::database().await;
     let mut owner = services::connect("DATABASE_MIGRATION_URL", &database).await;
-    assert_eq!(guard::unprotected(&mut owner).await.unwrap(), Vec::<String>::new());
+    assert_eq!(guard::unprotected(&mut owner, &services::role("RUNTIME")).await.unwrap(), Vec::<String>::new());
     let tables: i64 =
         sqlx::query_scalar("select count(*) from information_schema.columns where column_name = 'tenant_id'")
             .fetch_one(&mut owner)

@@ -1,5 +1,8 @@
 //! The example.
 
+mod crashes;
+mod orders;
 mod products;
 mod users;
 mod walk;
+mod webhooks;

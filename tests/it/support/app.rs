@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Deref, time::Instant};
 
 use keel::{
-    app::{App, Running},
+    app::{App, Running, Sandbox},
     config::Config,
     platform::{
         config::Sources,
@@ -30,6 +30,8 @@ pub struct TestApp {
     pub database: String,
     pub config: Config,
     pub running: Running,
+    /// The payment provider, unless the test brings its own.
+    pub sandbox: Option<(Client, Sandbox)>,
 }
 
 impl Deref for TestApp {
@@ -69,13 +71,22 @@ impl TestApp {
         let mut variables = services::settings(&database);
         // Tests share one Redis; the prefix keeps them apart.
         variables.insert("APP__REDIS__KEY_PREFIX".to_owned(), format!("test-{}", Uuid::now_v7()));
+        let own_provider = different.settings.contains_key("APP__SHOP__PAYMENTS__URL");
         variables.extend(different.settings);
-        let sources = Sources { directory: None, variables, built_in: keel::config::FILES };
+        let mut sources = Sources { directory: None, variables, built_in: keel::config::FILES };
+        let mut sandbox = None;
+        if !own_provider {
+            let config = keel::config::load(&sources).readable().unwrap();
+            let started = keel::app::start_sandbox(&config, &SHARED.telemetry).await.unwrap();
+            let url = format!("http://{}", started.address);
+            sources.variables.insert("APP__SHOP__PAYMENTS__URL".to_owned(), url.clone());
+            sandbox = Some((Client::new(url), started));
+        }
         let config = keel::config::load(&sources).servable().unwrap();
         let running = App::build(&config, &SHARED.telemetry).unwrap().start(Instant::now()).await.unwrap();
         let client = Client::new(format!("http://{}", running.public));
         let admin = Client::new(format!("http://{}", running.admin));
-        Self { client, admin, database, config, running }
+        Self { client, admin, database, config, running, sandbox }
     }
 
     pub async fn ready(&self) {
@@ -102,6 +113,12 @@ impl TestApp {
         Tenant { id, read_key: keys.pop().unwrap(), key: keys.pop().unwrap() }
     }
 
+    /// What the payment provider has in its books.
+    pub async fn charges(&self) -> Vec<serde_json::Value> {
+        let (books, _) = self.sandbox.as_ref().unwrap();
+        books.get("/charges", "").await.ok(200)["data"].as_array().unwrap().clone()
+    }
+
     /// The value of one series, 0 when it does not exist. `labels` as `name="value"`, any order.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let text = self.metrics().await;
@@ -122,6 +139,9 @@ impl TestApp {
     pub async fn stop(self) {
         let database = self.database.clone();
         assert!(self.running.shutdown().await, "the drain fits its deadline");
+        if let Some((_, sandbox)) = self.sandbox {
+            sandbox.stop().await;
+        }
         services::drop_database(&database).await;
     }
 }

@@ -23,17 +23,24 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// `keel serve`, killed when dropped.
-pub struct Service {
+/// `keel serve`.
+pub type Service = Process;
+
+/// A running command of the binary, killed when dropped.
+pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<Value>>>,
     pub errors: Arc<Mutex<String>>,
 }
 
-impl Service {
-    pub fn spawn(variables: &BTreeMap<String, String>) -> Self {
+impl Process {
+    pub fn serve(variables: &BTreeMap<String, String>) -> Self {
+        Self::spawn(&["serve"], variables)
+    }
+
+    pub fn spawn(arguments: &[&str], variables: &BTreeMap<String, String>) -> Self {
         let mut child = Command::new(BINARY)
-            .arg("serve")
+            .args(arguments)
             .env_clear()
             .envs(variables)
             .stdout(Stdio::piped())
@@ -91,7 +98,7 @@ impl Service {
     }
 }
 
-impl Drop for Service {
+impl Drop for Process {
     fn drop(&mut self) {
         let _already_gone = self.child.kill();
         let _reaped = self.child.wait();

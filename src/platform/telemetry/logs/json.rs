@@ -141,6 +141,10 @@ fn request(out: &mut String) {
             let _ = write!(out, ",\"tenant_id\":\"{tenant}\"");
             entry(out, "principal_id", principal.as_str());
         }
+        if let Some(job) = request.job {
+            entry(out, "job", job);
+            return;
+        }
         entry(out, "method", request.method);
         entry(out, "route", &request.route);
         entry(out, "path", &request.path);
@@ -238,7 +242,10 @@ fn pretty(out: &mut String, event: &Event<'_>, message: &str, fields: &str) {
     let meta = event.metadata();
     let _ = write!(out, "{} {:>5} {}", chrono::Utc::now().format("%H:%M:%S%.3f"), meta.level(), message.escape_debug());
     context::with_current(|request| {
-        let _ = write!(out, " {} {}", request.method, request.path.escape_debug());
+        let _ = match request.job {
+            Some(job) => write!(out, " job={job}"),
+            None => write!(out, " {} {}", request.method, request.path.escape_debug()),
+        };
     });
     out.push_str(&fields.replace(",\"", " ").replace("\":", "="));
     if !meta.target().starts_with("opentelemetry") {

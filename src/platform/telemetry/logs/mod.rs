@@ -3,7 +3,9 @@
 pub mod json;
 pub mod writer;
 
-use crate::{choice, section};
+use tracing_subscriber::EnvFilter;
+
+use crate::{choice, platform::config::Faults, section};
 
 choice! {
     /// How a line looks.
@@ -21,5 +23,13 @@ section! {
         pub format: Format,
         /// Directives of `target=level`, as in `info,sqlx=debug`.
         pub filter: String,
+    }
+}
+
+impl LogConfig {
+    pub fn check(&self, faults: &mut Faults) {
+        if let Err(error) = EnvFilter::try_new(&self.filter) {
+            faults.add(format!("log.filter: {error}; expected directives such as info,sqlx=debug"));
+        }
     }
 }

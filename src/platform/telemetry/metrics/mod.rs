@@ -4,6 +4,7 @@
 pub mod family;
 pub mod process;
 pub mod registry;
+pub mod tenants;
 
 pub use family::{Counter, Gauge, Histogram, Labels};
 pub use registry::{Definition, Registry};

@@ -14,7 +14,6 @@ labels! {
 
 /// Kernel clock ticks a second; Linux has exported 100 to user space on every architecture since 2.6.
 const TICKS: f64 = 100.0;
-const PAGE: f64 = 4096.0;
 
 /// Registers `process_*`, `tokio_*` and `service_info`.
 pub fn register(registry: &Registry, environment: &'static str, runtime: &tokio::runtime::Handle) {
@@ -23,9 +22,7 @@ pub fn register(registry: &Registry, environment: &'static str, runtime: &tokio:
     registry.counter_fn("process_cpu_seconds_total", "User and system CPU time.", || {
         one(stat(|fields| Some((number(fields, 11)? + number(fields, 12)?) / TICKS)))
     });
-    registry.gauge_fn("process_resident_memory_bytes", "Resident memory.", || {
-        one(stat(|fields| Some(number(fields, 21)? * PAGE)))
-    });
+    registry.gauge_fn("process_resident_memory_bytes", "Resident memory.", || one(resident()));
     registry.gauge_fn("process_virtual_memory_bytes", "Virtual memory.", || one(stat(|fields| number(fields, 20))));
     registry.gauge_fn("process_threads", "Threads of the process.", || one(stat(|fields| number(fields, 17))));
     registry.gauge_fn("process_start_time_seconds", "Start of the process, seconds since the epoch.", || {
@@ -72,6 +69,14 @@ fn stat<T>(read: impl FnOnce(&[&str]) -> Option<T>) -> Option<T> {
 
 fn number(fields: &[&str], index: usize) -> Option<f64> {
     fields.get(index)?.parse().ok()
+}
+
+/// From `status`, which counts in KiB: `stat` counts in pages, whose size differs.
+fn resident() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib: f64 =
+        text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024.0)
 }
 
 fn boot_time() -> Option<f64> {

@@ -1,0 +1,23 @@
+# shellcheck shell=bash
+# What the example adds to `make run`: the payment sandbox as a second process, a webhook for each demo tenant, an
+# order to paste. Sourced by run.sh if it is there; gone with the example.
+
+prepare_example() {
+  check_given_bind APP__SHOP__SANDBOX__BIND
+  choose_bind APP__SHOP__SANDBOX__BIND 9090
+  SANDBOX=http://$(reachable_host "$APP__SHOP__SANDBOX__BIND"):${APP__SHOP__SANDBOX__BIND##*:}
+  export APP__SHOP__PAYMENTS__URL=${APP__SHOP__PAYMENTS__URL:-$SANDBOX}
+  TENANT_OPTIONS=(--webhook-url "$SANDBOX/webhooks")
+}
+
+# Sets CHILD.
+start_example() {
+  start_child "$KEEL" payment-sandbox
+}
+
+print_example() {
+  cat <<BANNER
+  Sandbox  $SANDBOX/charges   (payments taken)   $SANDBOX/webhooks   (confirmations sent)
+
+BANNER
+}

@@ -1,0 +1,309 @@
+//! The only way to call out: a timeout for each call, a client span, the ids and the trace passed
+//! on, one retry where it is safe, a breaker per dependency, no redirects and a cap on the answer.
+//! Calls to addresses that tenants choose go through `guard`.
+
+pub mod breaker;
+pub mod guard;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{FutureExt as _, SpanKind, Status, TraceContextExt as _, Tracer as _},
+};
+use opentelemetry_semantic_conventions::attribute as semconv;
+use reqwest::{Method, Url, header::HeaderMap};
+use serde::Serialize;
+
+use self::breaker::{Breaker, Breakers};
+use super::telemetry::{
+    Telemetry, context,
+    metrics::{HTTP_SECONDS, Histogram, Registry},
+    propagation,
+};
+use crate::{
+    labels,
+    platform::config::{Environment, Faults},
+    section,
+};
+
+section! {
+    /// Calls to other services.
+    pub struct OutboundConfig in "outbound" {
+        /// Lets tenant webhooks go to private addresses; for development, production refuses it.
+        pub allow_private: bool,
+        /// Longest time to connect.
+        pub connect_timeout: Duration => Duration::from_millis(10)..=Duration::from_secs(30),
+    }
+}
+
+impl OutboundConfig {
+    pub fn check(&self, environment: Environment, faults: &mut Faults) {
+        if self.allow_private && environment == Environment::Production {
+            faults.add("outbound.allow_private: tenant webhooks may not reach private addresses in production");
+        }
+    }
+}
+
+labels! {
+    pub struct Called {
+        server_address: Arc<str> = "_OTHER".into(),
+        http_request_method: &'static str = "_OTHER",
+        http_response_status_code: u16 = 0,
+        error_type: &'static str = "_OTHER",
+    }
+}
+
+/// Largest answer that is read.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Nothing was sent: the breaker is open.
+    #[error("the dependency failed too often; not called")]
+    BreakerOpen,
+    /// Nothing was sent: no connection.
+    #[error("no connection")]
+    Connect,
+    /// The address is one that tenants may not reach.
+    #[error("the address is not allowed")]
+    Forbidden,
+    #[error("no answer in time")]
+    Timeout,
+    #[error("the connection broke")]
+    Broken,
+    #[error("the answer is too large")]
+    TooLarge,
+}
+
+impl Failure {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::BreakerOpen => "breaker_open",
+            Self::Connect => "connect",
+            Self::Forbidden => "forbidden",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+/// One call.
+pub struct Call<'a> {
+    pub method: Method,
+    pub url: Url,
+    /// Low-cardinality form of the path, for the span's name: `/charges/{id}`.
+    pub template: &'static str,
+    pub headers: HeaderMap,
+    pub body: Option<&'a [u8]>,
+    /// For the whole call, its retry included.
+    pub timeout: Duration,
+    /// Whether the other side takes a repetition for the same thing.
+    pub idempotent: bool,
+}
+
+/// Makes calls. Cheap to clone.
+#[derive(Clone)]
+pub struct Outbound {
+    trusted: reqwest::Client,
+    guarded: reqwest::Client,
+    allow_private: bool,
+    durations: Histogram<Called>,
+    breakers: Breakers,
+    telemetry: Telemetry,
+}
+
+impl Outbound {
+    /// # Errors
+    /// When the TLS roots of the system can't be used.
+    pub fn build(config: &OutboundConfig, telemetry: &Telemetry, registry: &Registry) -> Result<Self, String> {
+        let client = || {
+            reqwest::Client::builder()
+                .connect_timeout(config.connect_timeout)
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+        };
+        let build = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|error| format!("the HTTP client can't be built: {error}"))
+        };
+        Ok(Self {
+            trusted: build(client())?,
+            guarded: build(client().dns_resolver(guard::Resolver::new(config.allow_private)))?,
+            allow_private: config.allow_private,
+            durations: registry.histogram(
+                "http_client_request_duration_seconds",
+                "Duration of HTTP client requests.",
+                HTTP_SECONDS,
+                200,
+            ),
+            breakers: Breakers::new(registry),
+            telemetry: telemetry.clone(),
+        })
+    }
+
+    /// A dependency of ours, with a breaker of its own.
+    pub fn dependency(&self, name: &'static str) -> Dependency {
+        Dependency { outbound: self.clone(), breaker: self.breakers.of(name) }
+    }
+
+    /// One call to an address that a tenant chose.
+    ///
+    /// # Errors
+    /// Why there is no answer; `Forbidden` for an address that is not public.
+    pub async fn call_tenant(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        guard::check(&call.url, self.allow_private).map_err(|()| Failure::Forbidden)?;
+        // Tenants are many and each names its own host: one label for all.
+        self.attempt(&self.guarded, call, "tenant".into(), call.timeout).await
+    }
+
+    async fn attempt(
+        &self,
+        client: &reqwest::Client,
+        call: &Call<'_>,
+        address: Arc<str>,
+        timeout: Duration,
+    ) -> Result<Answer, Failure> {
+        let context = self.span(call, &address);
+        let started = Instant::now();
+        let result = tokio::time::timeout(timeout, send(client, call))
+            .with_context(context.clone())
+            .await
+            .unwrap_or(Err(Failure::Timeout));
+        let (status, error_type) = match &result {
+            Ok(answer) if answer.status >= 500 => (answer.status, "server_error"),
+            Ok(answer) => (answer.status, ""),
+            Err(failure) => (0, failure.name()),
+        };
+        let span = context.span();
+        if status != 0 {
+            span.set_attribute(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status)));
+        }
+        if status >= 400 || !error_type.is_empty() {
+            span.set_attribute(KeyValue::new(
+                semconv::ERROR_TYPE,
+                if error_type.is_empty() { status.to_string() } else { error_type.to_owned() },
+            ));
+            span.set_status(Status::error(error_type));
+        }
+        span.end();
+        let http_request_method = if call.method == Method::POST {
+            "POST"
+        } else if call.method == Method::GET {
+            "GET"
+        } else {
+            "_OTHER"
+        };
+        let labels =
+            Called { server_address: address, http_request_method, http_response_status_code: status, error_type };
+        self.durations.with(&labels).observe(started.elapsed().as_secs_f64());
+        result
+    }
+
+    fn span(&self, call: &Call<'_>, address: &str) -> Context {
+        let parent = Context::current();
+        let tracer = &self.telemetry.tracer;
+        let builder = tracer
+            .span_builder(format!("{} {}", call.method, call.template))
+            .with_kind(SpanKind::Client)
+            .with_attributes([
+                KeyValue::new(semconv::HTTP_REQUEST_METHOD, call.method.to_string()),
+                KeyValue::new(semconv::URL_TEMPLATE, call.template),
+                KeyValue::new(semconv::SERVER_ADDRESS, address.to_owned()),
+                KeyValue::new(semconv::SERVER_PORT, i64::from(call.url.port_or_known_default().unwrap_or(0))),
+            ]);
+        parent.with_span(builder.start_with_context(tracer, &parent))
+    }
+}
+
+async fn send(client: &reqwest::Client, call: &Call<'_>) -> Result<Answer, Failure> {
+    let mut request = client.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());
+    if let Some(traceparent) = propagation::traceparent() {
+        request = request.header("traceparent", traceparent);
+    }
+    if let Some((request_id, correlation_id)) =
+        context::with_current(|now| (now.request_id.clone(), now.correlation_id.clone()))
+    {
+        request = request.header("x-request-id", request_id).header("x-correlation-id", correlation_id);
+    }
+    if let Some(body) = call.body {
+        request = request.body(body.to_vec());
+    }
+    #[expect(clippy::disallowed_methods, reason = "the one place that sends")]
+    let mut response = request.send().await.map_err(|error| {
+        let forbidden = guard::is_refusal(&error);
+        match () {
+            () if forbidden => Failure::Forbidden,
+            () if error.is_connect() => Failure::Connect,
+            () if error.is_timeout() => Failure::Timeout,
+            () => Failure::Broken,
+        }
+    })?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| Failure::Broken)? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(Failure::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status: response.status().as_u16(), body })
+}
+
+/// A service we depend on.
+#[derive(Clone)]
+pub struct Dependency {
+    outbound: Outbound,
+    breaker: Breaker,
+}
+
+impl Dependency {
+    /// Calls, and once more where that is safe and there is time.
+    ///
+    /// # Errors
+    /// Why there is no answer. A status of any kind is an answer.
+    pub async fn call(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let deadline = Instant::now() + call.timeout;
+        let first = self.attempt(call, call.timeout).await;
+        let failed = match &first {
+            Ok(answer) => answer.status >= 500,
+            Err(failure) => *failure != Failure::BreakerOpen,
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Below a tenth of the budget a second try only adds load.
+        if failed && call.idempotent && left > call.timeout / 10 {
+            return self.attempt(call, left).await;
+        }
+        first
+    }
+
+    async fn attempt(&self, call: &Call<'_>, timeout: Duration) -> Result<Answer, Failure> {
+        if !self.breaker.lets_through() {
+            return Err(Failure::BreakerOpen);
+        }
+        let address: Arc<str> = call.url.host_str().unwrap_or_default().into();
+        let result = self.outbound.attempt(&self.outbound.trusted, call, address, timeout).await;
+        self.breaker.record(matches!(&result, Ok(answer) if answer.status < 500));
+        result
+    }
+}
+
+/// A JSON body and its header.
+///
+/// # Errors
+/// When the value can't be written as JSON.
+pub fn json(value: &impl Serialize) -> Result<(HeaderMap, Vec<u8>), serde_json::Error> {
+    let mut headers = HeaderMap::new();
+    headers.insert(reqwest::header::CONTENT_TYPE, reqwest::header::HeaderValue::from_static("application/json"));
+    Ok((headers, serde_json::to_vec(value)?))
+}

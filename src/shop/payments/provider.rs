@@ -1,0 +1,128 @@
+//! The payment provider's HTTP API, through `platform::outbound`: timeout, one safe retry, breaker.
+
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use reqwest::{
+    Method, Url,
+    header::{HeaderMap, HeaderValue},
+};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::{Charge, Gateway, Outcome, Unknown};
+use crate::{
+    platform::{
+        config::Faults,
+        outbound::{Answer, Call, Dependency, Outbound, json},
+    },
+    section,
+};
+
+section! {
+    /// The payment provider.
+    pub struct PaymentsConfig in "shop.payments" {
+        /// Base URL of the provider's API.
+        pub url: String,
+        /// Longest time for a charge, its retry included; after it the outcome is unknown.
+        pub timeout: Duration => Duration::from_millis(50)..=Duration::from_secs(30),
+        /// How long after an order its payment is looked into, if it is not settled by then.
+        pub settle_after: Duration => Duration::from_millis(10)..=Duration::from_secs(3_600),
+    }
+}
+
+impl PaymentsConfig {
+    pub fn check(&self, faults: &mut Faults) {
+        if !Url::parse(&self.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+            faults.add(format!(
+                "shop.payments.url: expected a URL such as https://payments.example.com, got \"{}\"",
+                self.url
+            ));
+        }
+    }
+}
+
+/// A client of the provider.
+#[derive(Clone)]
+pub struct Provider {
+    dependency: Dependency,
+    base: Url,
+    timeout: Duration,
+}
+
+#[derive(Deserialize)]
+struct ChargeBody {
+    outcome: Outcome,
+}
+
+impl Provider {
+    /// # Errors
+    /// A URL that can't be read.
+    pub fn new(config: &PaymentsConfig, outbound: &Outbound) -> Result<Self, String> {
+        let base = Url::parse(&config.url).map_err(|error| format!("shop.payments.url: {error}"))?;
+        Ok(Self { dependency: outbound.dependency("payment_provider"), base, timeout: config.timeout })
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        template: &'static str,
+        content: Option<&Charge>,
+        key: Option<String>,
+    ) -> Result<Answer, Unknown> {
+        let url = self.base.join(path).map_err(|error| Unknown(error.to_string()))?;
+        let (mut headers, body) = match content {
+            Some(charge) => {
+                json(charge).map(|(headers, body)| (headers, Some(body))).map_err(|error| Unknown(error.to_string()))?
+            }
+            None => (HeaderMap::new(), None),
+        };
+        if let Some(key) = key.and_then(|key| HeaderValue::from_str(&key).ok()) {
+            headers.insert("idempotency-key", key);
+        }
+        // Every call here may be repeated: reads by nature, writes by their idempotency key.
+        let call =
+            Call { method, url, template, headers, body: body.as_deref(), timeout: self.timeout, idempotent: true };
+        self.dependency.call(&call).await.map_err(|failure| Unknown(failure.to_string()))
+    }
+}
+
+fn outcome(answer: &Answer) -> Result<Outcome, Unknown> {
+    match answer.status {
+        200 | 201 | 402 => {
+            let body: ChargeBody = serde_json::from_slice(&answer.body).map_err(|error| Unknown(error.to_string()))?;
+            Ok(body.outcome)
+        }
+        status => Err(Unknown(format!("status {status}"))),
+    }
+}
+
+impl Gateway for Provider {
+    fn charge<'a>(&'a self, charge: &'a Charge) -> BoxFuture<'a, Result<Outcome, Unknown>> {
+        Box::pin(async move {
+            let key = Some(charge.order_id.to_string());
+            let answer = self.call(Method::POST, "/charges", "/charges", Some(charge), key).await?;
+            outcome(&answer)
+        })
+    }
+
+    fn find(&self, order_id: Uuid) -> BoxFuture<'_, Result<Option<Outcome>, Unknown>> {
+        Box::pin(async move {
+            let answer =
+                self.call(Method::GET, &format!("/charges/{order_id}"), "/charges/{order_id}", None, None).await?;
+            if answer.status == 404 { Ok(None) } else { outcome(&answer).map(Some) }
+        })
+    }
+
+    fn refund(&self, order_id: Uuid) -> BoxFuture<'_, Result<(), Unknown>> {
+        Box::pin(async move {
+            let key = Some(format!("refund-{order_id}"));
+            let path = format!("/charges/{order_id}/refund");
+            match self.call(Method::POST, &path, "/charges/{order_id}/refund", None, key).await?.status {
+                200 => Ok(()),
+                status => Err(Unknown(format!("status {status}"))),
+            }
+        })
+    }
+}
