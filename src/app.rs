@@ -115,6 +115,10 @@ impl App {
         Ok(Self { config, telemetry, registry, db, redis, health, boot, worker, shelter, idempotency, state })
     }
 
+    pub fn redis(&self) -> Option<&Redis> {
+        self.redis.as_ref()
+    }
+
     pub fn idempotency(&self) -> &Idempotency {
         &self.idempotency
     }

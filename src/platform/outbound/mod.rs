@@ -163,7 +163,9 @@ impl Outbound {
     /// # Errors
     /// Why there is no answer; `Forbidden` for an address that is not public.
     pub async fn call_tenant(&self, call: &Call<'_>) -> Result<Answer, Failure> {
-        guard::check(&call.url, self.allow_private).map_err(|()| Failure::Forbidden)?;
+        if !guard::may_be_called(&call.url, self.allow_private) {
+            return Err(Failure::Forbidden);
+        }
         // Tenants are many and each names its own host: one label for all.
         self.attempt(&self.guarded, call, "tenant".into(), call.timeout).await
     }

@@ -37,8 +37,9 @@ async fn a_hundred_misses_at_once_are_one_query() {
     let before = loads(&app).await;
     let answers = join_all((0..100).map(|_| app.get(&path, &acme.key))).await;
     assert!(answers.iter().all(|answer| answer.ok(200) == expected));
-    // Requests that come after the first fill find it in Redis; those before wait for the one load.
-    assert_eq!(loads(&app).await - before, 1.0);
+    // Those that missed wait for one load; one that missed just before it was filled may load again.
+    let loaded = loads(&app).await - before;
+    assert!((1.0..=2.0).contains(&loaded), "{loaded}");
     let hits = app.metric("cache_requests_total", &["outcome=\"hit\""]).await;
     let misses = app.metric("cache_requests_total", &["outcome=\"miss\""]).await;
     assert_eq!(hits + misses, 100.0);
@@ -49,17 +50,31 @@ async fn a_hundred_misses_at_once_are_one_query() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_that_began_before_a_change_does_not_bring_the_old_value_back() {
+    use keel::platform::{cache::read_through::Caches, telemetry::metrics::Registry};
+    use tokio::sync::Notify;
     let app = TestApp::start().await;
-    let acme = app.tenant("acme").await;
-    let (path, created) = product(&app, &acme).await;
-    app.patch(&path, &acme.key, &json!({"stock": 5})).await.ok(200);
-    // What a slow reader would do now: put its old copy in, unless something is there.
-    let key = key(&app, acme.id, &created);
-    let mut redis = redis().await;
-    let set: Option<String> =
-        redis::cmd("SET").arg(&key).arg(created.to_string()).arg("NX").query_async(&mut redis).await.unwrap();
-    assert_eq!(set, None, "the tombstone is in the way");
-    assert_eq!(app.get(&path, &acme.key).await.ok(200)["stock"], 5);
+    let tenant = TenantId::new();
+    let caches = Caches::new(app.running.app.redis().cloned(), &app.config.redis.key_prefix, &Registry::default());
+    let (cache, id) = (caches.of("thing", Duration::from_secs(60)), Uuid::now_v7());
+    let (reading, go_on) = (Notify::new(), Notify::new());
+    // A slow reader has the old value in its hands…
+    let slow = cache.get(tenant, id, || async {
+        reading.notify_one();
+        go_on.notified().await;
+        Ok(Some("old".to_owned()))
+    });
+    let change = async {
+        reading.notified().await;
+        // …when the value changes. Who asks from now on gets the new one, at once and later.
+        cache.invalidate(tenant, id).await;
+        let at_once = cache.get(tenant, id, || async { Ok(Some("new".to_owned())) }).await.unwrap();
+        assert_eq!(at_once.as_deref(), Some("new"), "it does not join the old load");
+        go_on.notify_one();
+    };
+    let (old, ()) = tokio::join!(slow, change);
+    assert_eq!(old.unwrap().as_deref(), Some("old"), "who asked before may get it");
+    let later = cache.get(tenant, id, || async { Ok(Some("new".to_owned())) }).await.unwrap();
+    assert_eq!(later.as_deref(), Some("new"));
     app.stop().await;
 }
 

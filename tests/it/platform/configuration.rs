@@ -161,6 +161,54 @@ fn a_bad_configuration_exits_78_before_any_socket_and_prints_no_secret() {
 }
 
 #[test]
+fn what_serve_would_refuse_is_found_by_the_check() {
+    let cases = [
+        ("REDIS_URL", "nonsense-hunter2", "redis.url: not a Redis URL"),
+        ("RUST_LOG", "a=b=c", "log.filter:"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "OTEL_TRACES_EXPORTER: expected otlp or none"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "OTEL_EXPORTER_OTLP_PROTOCOL: expected grpc or http/protobuf"),
+        (
+            "APP__DATABASE__ACQUIRE_TIMEOUT",
+            "10s",
+            "database.acquire_timeout: \"10s\" must be shorter than http.request_timeout",
+        ),
+        ("APP__SHOP__PAYMENTS__URL", "nowhere", "shop.payments.url: expected a URL"),
+        ("APP__OUTBOUND__ALLOW_PRIVATE", "true", "outbound.allow_private:"),
+    ];
+    for (name, value, expected) in cases {
+        let found = faults(&production(&[(name, value)]));
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{name}={value}: {found:#?}");
+        assert!(!found[0].contains("hunter2"));
+    }
+    let mut nowhere = production(&[]);
+    nowhere.directory = Some("/nonexistent".into());
+    assert_eq!(faults(&nowhere), ["APP_CONFIG_DIR: /nonexistent is not a directory"]);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_named_by_its_line_and_not_quoted() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("production.toml"), "[redis]\nurl = \"redis://:hunter2@cache\n").unwrap();
+    let mut broken = production(&[]);
+    broken.directory = Some(directory.path().to_owned());
+    let found = faults(&broken);
+    assert!(found[0].starts_with("config/production.toml: TOML parse error at line 2"), "{found:#?}");
+    assert!(!format!("{found:?}").contains("hunter2"), "{found:#?}");
+}
+
+#[test]
+fn a_foreign_variable_that_is_no_text_is_no_fault() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_keel"))
+        .args(["config", "reference"])
+        .env_clear()
+        .env("FOREIGN", std::ffi::OsStr::from_bytes(b"\xff\xfe"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", process::text(&output.stderr));
+}
+
+#[test]
 fn every_declared_key_has_a_documented_default_and_the_other_way_round() {
     let loaded = load(&sources(&[]));
     let lines: Vec<&str> = FILES[0].1.lines().collect();

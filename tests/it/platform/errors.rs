@@ -16,6 +16,10 @@ async fn a_panic_is_a_500_with_the_ids_and_the_process_lives() {
         answer.problem(500, "panic");
         assert!(!answer.text.contains("a fault was asked for"), "internal text stays inside: {}", answer.text);
         assert_eq!(answer.header("x-trace-id").len(), 32);
+        let lines = SHARED.logs("request_id", answer.header("x-request-id")).await;
+        let errors: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").collect();
+        assert_eq!(errors.len(), 1, "once, where it happened: {errors:#?}");
+        assert_eq!((&errors[0]["message"], &errors[0]["panic"]), (&json!("panicked"), &json!("a fault was asked for")));
     }
     app.get("/v1/tenant", &acme.key).await.ok(200);
     assert_eq!(app.metric("unhandled_errors_total", &["kind=\"panic\""]).await, 3.0);
@@ -107,5 +111,25 @@ async fn every_fault_route_does_what_it_says() {
     assert_eq!(post("lock?ms=20").await, json!({"held_ms": 20}));
     assert_eq!(post("leak?mib=1").await, json!({"leaked_mib": 1}));
     app.post("/v1/faults/sleep?sm=20", &acme.key, &json!(null)).await.problem(400, "malformed_query");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_ends_is_answered_at_the_deadline_and_holds_nothing() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let app =
+        TestApp::with(&[("APP__HTTP__REQUEST_TIMEOUT", "300ms"), ("APP__DATABASE__ACQUIRE_TIMEOUT", "100ms")]).await;
+    let acme = app.tenant("acme").await;
+    let mut stream = tokio::net::TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
+    let head = format!(
+        "POST /v1/users HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{{",
+        acme.key
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(std::time::Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "the connection is closed");
+    assert!(answer.starts_with(b"HTTP/1.1 504"), "{}", String::from_utf8_lossy(&answer));
+    // stop() fails if the work of that request were still there.
     app.stop().await;
 }

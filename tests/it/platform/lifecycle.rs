@@ -233,3 +233,91 @@ async fn a_lost_database_takes_it_out_of_service_and_a_returned_one_brings_it_ba
     assert_eq!(service.exit(SOON).await, 0);
     services::drop_database(&database).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_of_a_client_that_hung_up_is_finished_before_the_exit() {
+    let (database, mut variables, key) = prepared().await;
+    variables.insert("APP__FAULTS__ENABLED".to_owned(), "true".to_owned());
+    let mut service = Service::serve(&variables);
+    let (public, admin) = service.clients().await;
+    ready(&admin).await;
+    // Holds the row for a second inside its transaction, then queues behind nothing and commits.
+    let request =
+        public.request(reqwest::Method::POST, "/v1/faults/lock?ms=1000", &key).header("x-request-id", "left-1");
+    assert!(request.timeout(Duration::from_millis(200)).send().await.is_err(), "the client leaves");
+    service.signal("TERM");
+    let asked = Instant::now();
+    assert_eq!(service.exit(SOON).await, 0);
+    assert!(asked.elapsed() >= Duration::from_millis(500), "it waited for the work: {:?}", asked.elapsed());
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_at_its_limit_is_load_and_not_a_lost_database() {
+    let (database, mut variables, key) = prepared().await;
+    variables.insert("APP__FAULTS__ENABLED".to_owned(), "true".to_owned());
+    variables.insert("APP__DATABASE__MAX_CONNECTIONS".to_owned(), "1".to_owned());
+    variables.insert("APP__DATABASE__ACQUIRE_TIMEOUT".to_owned(), "100ms".to_owned());
+    variables.insert("APP__LIFECYCLE__CHECK_INTERVAL".to_owned(), "50ms".to_owned());
+    let mut service = Service::serve(&variables);
+    let (public, admin) = service.clients().await;
+    ready(&admin).await;
+    public.get("/v1/tenant", &key).await.ok(200);
+    let busy = tokio::spawn(Answer::of(public.request(reqwest::Method::POST, "/v1/faults/slow-query?ms=2000", &key)));
+    eventually("busy", || async {
+        let readiness = admin.get("/health/ready", "").await;
+        assert_eq!(readiness.status, 200, "{}", readiness.text);
+        (readiness.json()["checks"]["postgres"] == "busy").then_some(())
+    })
+    .await;
+    while !busy.is_finished() {
+        assert_eq!(admin.get("/health/ready", "").await.status, 200);
+    }
+    busy.await.unwrap().ok(200);
+    service.signal("TERM");
+    assert_eq!(service.exit(SOON).await, 0);
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_readiness_requires_is_a_setting_and_checks_that_stop_coming_count_as_failed() {
+    let (database, mut variables, key) = prepared().await;
+    variables.insert("REDIS_URL".to_owned(), "redis://127.0.0.1:1/0".to_owned());
+    variables.insert("APP__ADMIN__READINESS__REQUIRES".to_owned(), "postgres,redis".to_owned());
+    let mut service = Service::serve(&variables);
+    let (_, admin) = service.clients().await;
+    eventually("redis is required", || async {
+        let answer = admin.get("/health/ready", "").await;
+        (answer.status == 503
+            && answer.json()["checks"]["redis"] == "unreachable"
+            && answer.json()["checks"]["postgres"] == "ok")
+            .then_some(())
+    })
+    .await;
+    service.signal("TERM");
+    assert_eq!(service.exit(SOON).await, 0);
+
+    // One worker, and a request that does not let it go: the admin thread answers, and says so.
+    variables.remove("APP__ADMIN__READINESS__REQUIRES");
+    variables.insert("APP__FAULTS__ENABLED".to_owned(), "true".to_owned());
+    variables.insert("TOKIO_WORKER_THREADS".to_owned(), "1".to_owned());
+    variables.insert("APP__LIFECYCLE__CHECK_INTERVAL".to_owned(), "50ms".to_owned());
+    variables.insert("APP__LIFECYCLE__CHECK_TIMEOUT".to_owned(), "50ms".to_owned());
+    let service = Service::serve(&variables);
+    let (public, admin) = service.clients().await;
+    eventually("degraded without redis", || async {
+        let answer = admin.get("/health/ready", "").await;
+        (answer.status == 200 && answer.json()["status"] == "degraded").then_some(())
+    })
+    .await;
+    let stuck = tokio::spawn(Answer::of(public.request(reqwest::Method::POST, "/v1/faults/cpu?ms=3000", &key)));
+    eventually("not ready while the runtime is blocked", || async {
+        (admin.get("/health/ready", "").await.status == 503).then_some(())
+    })
+    .await;
+    assert_eq!(admin.get("/health/live", "").await.status, 200);
+    stuck.await.unwrap().ok(200);
+    eventually("ready again", || async { (admin.get("/health/ready", "").await.status == 200).then_some(()) }).await;
+    drop(service);
+    services::drop_database(&database).await;
+}

@@ -28,6 +28,7 @@ async fn a_superuser_an_owner_and_a_role_that_bypasses_row_security_are_refused(
     for (name, url) in [("DATABASE_URL", &superuser), ("DATABASE_SYSTEM_URL", &superuser), ("DATABASE_URL", &owner)] {
         let app = with_url(name, url.clone(), &database).await;
         refused(&app, "unsafe_role").await;
+        app.get("/v1/tenant", "").await.problem(503, "not_ready");
         assert!(app.running.shutdown().await);
     }
     let mut admin = services::admin().await;
@@ -45,12 +46,28 @@ async fn a_superuser_an_owner_and_a_role_that_bypasses_row_security_are_refused(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_limits_is_refused() {
+    let database = services::database().await;
+    for name in ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"] {
+        let url = services::with_database(&services::variable("DATABASE_URL"), &database);
+        let app = with_url("DATABASE_URL", format!("{url}?options=-c%20{name}%3D0"), &database).await;
+        refused(&app, "unsafe_role").await;
+        assert!(app.running.shutdown().await);
+    }
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_table_without_protection_is_found_and_refused() {
     let half = [
         "",
         "alter table leaky enable row level security",
         "alter table leaky enable row level security; alter table leaky force row level security",
         "alter table leaky enable row level security; create policy p on leaky using (true)",
+        "alter table leaky enable row level security; alter table leaky force row level security;
+         create policy p on leaky using (true)",
+        "alter table leaky enable row level security; alter table leaky force row level security;
+         create policy p on leaky using (tenant_id = current_tenant()) with check (true)",
     ];
     for protection in half {
         let database = services::database().await;

@@ -218,3 +218,14 @@ async fn a_dropped_transaction_leaves_nothing_behind() {
     .await;
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_in_which_a_statement_failed_cannot_be_committed() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let mut tx = TenantTx::begin(app.running.app.db(), acme.id).await.unwrap();
+    sqlx::query("select 1 / 0").execute(tx.traced("SELECT nothing")).await.unwrap_err();
+    // Postgres would answer COMMIT with ROLLBACK, and no error.
+    assert!(tx.commit().await.is_err());
+    app.stop().await;
+}

@@ -61,6 +61,12 @@ async fn a_running_service_exposes_what_the_catalogue_says_and_nothing_else() {
         .map(|metric| metric["name"].as_str().unwrap().to_owned())
         .collect();
     let text = app.metrics().await;
+    for gauge in
+        catalogue()["metrics"].as_array().unwrap().iter().filter(|metric| metric["labels"] == serde_json::json!([]))
+    {
+        let name = gauge["name"].as_str().unwrap();
+        assert!(text.contains(&format!("# TYPE {name} ")), "{name} is in the catalogue and not exposed");
+    }
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap();
         assert!(known.contains(name), "{name} is not in the catalogue");

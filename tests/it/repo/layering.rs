@@ -106,6 +106,15 @@ fn opentelemetry_sdks_are_in_telemetry_only() {
 }
 
 #[test]
+fn the_example_reaches_data_through_its_tenant_only() {
+    let found = naming(
+        &files(&["src/shop"]),
+        &["redis::", "SystemTx", "runtime_pool", "PgPool", "PgConnection", "tokio::spawn"],
+    );
+    none("tenant data is behind TenantTx and the typed caches; work that outlives a request is a job", &found);
+}
+
+#[test]
 fn instrument_always_skips_arguments() {
     let found: Vec<String> =
         naming(&files(&["src"]), &["instrument("]).into_iter().filter(|line| !line.contains("skip_all")).collect();
