@@ -16,6 +16,8 @@ step 'make test'
 make --no-print-directory test
 step 'make run, walked as a newcomer would'
 scripts/walk.sh
+step 'the promises of make run, each tried'
+scripts/selftest.sh
 step 'make schemathesis'
 make --no-print-directory schemathesis
 step 'done'

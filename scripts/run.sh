@@ -33,6 +33,7 @@ main() {
   set_development_defaults
   run_child cargo build --locked --bin keel
   run_child "$KEEL" migrate
+  hold_ports
   choose_bind APP__HTTP__BIND 8080
   choose_bind APP__ADMIN__BIND 9464
   TENANT_OPTIONS=()
@@ -46,6 +47,7 @@ main() {
   start_child "$KEEL" serve
   serving+=("$CHILD")
   await_service
+  release_ports
   print_banner
 
   trap 'stop_early 0' INT TERM HUP
@@ -86,6 +88,19 @@ demo_key() {
 }
 
 # --- Ports --------------------------------------------------------------------------------------------------------
+
+# Two checkouts that start at once must not choose the same port: from the choice until the service listens, one holds
+# a lock on a directory that both can see. Nothing is written there.
+hold_ports() {
+  if have flock; then
+    exec 8<"${TMPDIR:-/tmp}"
+    flock -w "$READY_SECONDS" 8 || true
+  fi
+}
+
+release_ports() {
+  exec 8<&-
+}
 
 # An address that is set has to be free.
 check_given_bind() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
@@ -167,8 +167,8 @@ impl App {
     pub async fn start(self, booted: Instant) -> Result<Running, String> {
         let started = Instant::now();
         let service = self.service()?;
-        let public = listen(self.config.http.bind, "http.bind").await?;
-        let admin_listener = listen(self.config.admin.bind, "admin.bind").await?;
+        let public = server::listen(self.config.http.bind, "http.bind").await?;
+        let admin_listener = server::listen(self.config.admin.bind, "admin.bind").await?;
         let public_address = public.local_addr().map_err(|error| error.to_string())?;
         let admin_address = admin_listener.local_addr().map_err(|error| error.to_string())?;
         let (stop, admin_stop) = (server::Stop::default(), server::Stop::default());
@@ -183,7 +183,7 @@ impl App {
         #[expect(clippy::disallowed_methods, reason = "the accept loop; each request gets its own context")]
         let serving = tokio::spawn(server::run(public, service, limits, stop.clone()));
         self.boot.record("listen", started.elapsed());
-        let checks = CancellationToken::new();
+        let (checks, claims) = (CancellationToken::new(), CancellationToken::new());
         lifecycle::spawn(lifecycle::check_dependencies(
             self.db.clone(),
             self.redis.clone(),
@@ -194,7 +194,8 @@ impl App {
         tracing::info!(public = %public_address, admin = %admin_address, "service_starting");
         let app = Arc::new(self);
         let failed = Arc::new(Failed::default());
-        lifecycle::spawn(become_ready(Arc::clone(&app), booted, Arc::clone(&failed), checks.clone()));
+        let ready = become_ready(Arc::clone(&app), booted, Arc::clone(&failed), checks.clone(), claims.clone());
+        lifecycle::spawn(ready);
         Ok(Running {
             app,
             public: public_address,
@@ -204,12 +205,22 @@ impl App {
             serving,
             admin_thread: admin,
             checks,
+            claims,
             failed,
         })
     }
 }
 
-async fn become_ready(app: Arc<App>, booted: Instant, failed: Arc<Failed>, stop: CancellationToken) {
+/// What jobs and left work get at least, when requests have used up the drain.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
+async fn become_ready(
+    app: Arc<App>,
+    booted: Instant,
+    failed: Arc<Failed>,
+    stop: CancellationToken,
+    claims: CancellationToken,
+) {
     let started = Instant::now();
     let waited = tokio::select! {
         waited = lifecycle::wait_for_database(&app.db, &app.health, app.config.database.startup_timeout) => waited,
@@ -221,7 +232,7 @@ async fn become_ready(app: Arc<App>, booted: Instant, failed: Arc<Failed>, stop:
         return;
     }
     if app.config.jobs.enabled {
-        lifecycle::spawn(app.worker.clone().run(stop.clone()));
+        app.worker.start(&claims);
         lifecycle::spawn(Arc::clone(&app).maintain(stop.clone()));
     }
     app.boot.record("database", started.elapsed());
@@ -232,18 +243,6 @@ async fn become_ready(app: Arc<App>, booted: Instant, failed: Arc<Failed>, stop:
         total_ms = app.boot.millis("total"),
         "service_started"
     );
-}
-
-async fn listen(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let variable = key.to_uppercase().replace('.', "__");
-        match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                format!("{key}: {address} is taken by another process; stop it, or set APP__{variable} to another port")
-            }
-            _ => format!("{key}: can't listen on {address}: {error}"),
-        }
-    })
 }
 
 /// Why the service can't go on, once it can't.
@@ -270,6 +269,8 @@ pub struct Running {
     serving: JoinHandle<usize>,
     admin_thread: std::thread::JoinHandle<()>,
     checks: CancellationToken,
+    /// Ends the claiming of jobs.
+    claims: CancellationToken,
     failed: Arc<Failed>,
 }
 
@@ -288,6 +289,7 @@ impl Running {
         self.app.health.drain();
         tokio::time::sleep(config.drain_delay).await;
         let deadline = Instant::now() + config.drain_timeout;
+        self.claims.cancel();
         self.stop.drain.cancel();
         let drained = tokio::time::timeout(config.drain_timeout, &mut self.serving).await;
         let mut cut = 0;
@@ -299,7 +301,7 @@ impl Running {
         self.checks.cancel();
         // Work of clients that left, and jobs that run: they share what is left of the deadline. Workers
         // claim no more, and a job that is cut runs again elsewhere.
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now()).max(LAST_WORK);
         let work = async { tokio::join!(self.app.shelter.drained(), self.app.worker.drain()) };
         let finished = tokio::time::timeout(left, work).await.is_ok();
         if !finished {
@@ -313,38 +315,5 @@ impl Running {
         let joined = tokio::task::spawn_blocking(move || admin.join().is_ok()).await;
         tracing::info!(connections_cut = cut, admin_stopped = joined.unwrap_or(false), "shutdown_completed");
         drained.is_ok() && finished
-    }
-}
-
-/// A serving payment sandbox.
-pub struct Sandbox {
-    pub address: SocketAddr,
-    stop: server::Stop,
-    serving: JoinHandle<usize>,
-}
-
-/// Starts the example's payment provider.
-///
-/// # Errors
-/// A port that is taken, in words.
-pub async fn start_sandbox(config: &Config, telemetry: &Telemetry) -> Result<Sandbox, String> {
-    let listener = listen(config.shop_sandbox.bind, "shop.sandbox.bind").await?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let registry = Registry::default();
-    let router = shop::sandbox::router().layer(Observe::new(telemetry, &registry, config.http.trust_trace_context));
-    let limits = server::Limits { max_connections: 256, head_timeout: config.http.head_timeout };
-    let stop = server::Stop::default();
-    #[expect(clippy::disallowed_methods, reason = "the accept loop; each request gets its own context")]
-    let serving = tokio::spawn(server::run(listener, router, limits, stop.clone()));
-    tracing::info!(address = %address, "payment_sandbox_started");
-    Ok(Sandbox { address, stop, serving })
-}
-
-impl Sandbox {
-    /// Ends at once: nobody's money is at stake.
-    pub async fn stop(self) {
-        self.stop.drain.cancel();
-        self.stop.kill.cancel();
-        let _connections_cut = self.serving.await;
     }
 }

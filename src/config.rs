@@ -149,6 +149,13 @@ impl Loaded {
         if http.bind == admin.bind && http.bind.port() != 0 {
             self.faults.add(format!("admin.bind: {} is also http.bind; the listeners need a port each", admin.bind));
         }
+        if self.config.shop_payments.timeout >= http.request_timeout {
+            self.faults.add(format!(
+                "shop.payments.timeout: {} must be shorter than http.request_timeout, {}",
+                self.config.shop_payments.timeout.show(),
+                http.request_timeout.show()
+            ));
+        }
         // Deadlines nest: a request that waited in vain for a connection must still be able to say so.
         if database.acquire_timeout >= http.request_timeout {
             self.faults.add(format!(

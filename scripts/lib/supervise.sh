@@ -65,6 +65,8 @@ start_child() {
   set -m
   (
     process_identity "$BASHPID" >>"$(children_record)"
+    # Children must not hold the lock on the ports for as long as they live.
+    exec 8<&-
     exec "$@"
   ) </dev/null &
   CHILD=$!

@@ -7,6 +7,8 @@ prepare_example() {
   choose_bind APP__SHOP__SANDBOX__BIND 9090
   SANDBOX=http://$(reachable_host "$APP__SHOP__SANDBOX__BIND"):${APP__SHOP__SANDBOX__BIND##*:}
   export APP__SHOP__PAYMENTS__URL=${APP__SHOP__PAYMENTS__URL:-$SANDBOX}
+  # The database is kept, so what was paid for its orders is kept too.
+  export APP__SHOP__SANDBOX__BOOKS=${APP__SHOP__SANDBOX__BOOKS:-$INSTANCE_DIR/charges.json}
   TENANT_OPTIONS=(--webhook-url "$SANDBOX/webhooks")
 }
 

@@ -6,12 +6,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use crate::{
-    app::{self, App},
+    app::App,
     config::Config,
     platform::{
         config::{Environment, Sources},
         telemetry::{Options, Telemetry, traces::SpanSink},
     },
+    shop,
 };
 
 pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
@@ -81,7 +82,7 @@ pub fn payment_sandbox(config: &Config, sources: &Sources) -> Result<(), Failure
         .map_err(|error| format!("the runtime can't be started: {error}"))?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let sandbox = app::start_sandbox(config, &telemetry).await?;
+        let sandbox = shop::sandbox::start(&config.shop_sandbox, &config.http, &telemetry).await?;
         signals.next().await;
         sandbox.stop().await;
         Ok(())

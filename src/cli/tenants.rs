@@ -72,6 +72,9 @@ pub async fn tenant(db: &Db, pepper: Option<Secret>, command: TenantCommand) -> 
                     "\"{slug}\" is no tenant name: 1 to 63 of lower-case letters, digits and '-', not starting with '-'"
                 )));
             }
+            if let Some(url) = webhook_url.as_ref().filter(|url| !is_webhook(url)) {
+                return Err(Failure::Message(format!("\"{url}\" is no webhook URL: expected https://host/path")));
+            }
             if let Some(known) = store::find_tenant(&mut tx, &slug).await?.filter(|_| if_not_exists) {
                 if webhook_url.is_some() && webhook_url != known.webhook_url {
                     store::set_webhook(&mut tx, known.id, webhook_url.as_deref()).await?;
@@ -101,6 +104,11 @@ pub async fn tenant(db: &Db, pepper: Option<Secret>, command: TenantCommand) -> 
         }
     }
     Ok(())
+}
+
+/// Whether it can be called at all; where it may lead is decided at each call.
+fn is_webhook(url: &str) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 fn no_pepper() -> Failure {

@@ -35,6 +35,22 @@ pub struct Stop {
     pub kill: CancellationToken,
 }
 
+/// Opens a listener; `key` is the setting that names the address.
+///
+/// # Errors
+/// Why not, in words, with the way out.
+pub async fn listen(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let variable = key.to_uppercase().replace('.', "__");
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("{key}: {address} is taken by another process; stop it, or set APP__{variable} to another port")
+            }
+            _ => format!("{key}: can't listen on {address}: {error}"),
+        }
+    })
+}
+
 /// Serves until told to drain, then until the last connection has ended or `kill` comes.
 /// Returns the number of connections that were cut.
 pub async fn run<S>(listener: TcpListener, service: S, limits: Limits, stop: Stop) -> usize

@@ -99,44 +99,31 @@ impl Idempotency {
         content: &impl Serialize,
     ) -> Result<Claim> {
         let fingerprint = fingerprint(operation, content)?;
-        let (outcome, result) = if store::insert(tx, key, &fingerprint).await? {
-            ("new", Ok(Claim::New))
-        } else {
-            match store::find(tx, key).await? {
-                Some(stored) if stored.fingerprint != fingerprint => (
-                    "mismatch",
-                    Err(Error::new(
-                        Kind::Invalid,
-                        "idempotency_key_reused",
-                        "This Idempotency-Key was used for another request.",
-                    )),
-                ),
+        let (outcome, result) = match store::insert(tx, key, &fingerprint).await {
+            Ok(true) => ("new", Ok(Claim::New)),
+            Ok(false) => match store::find(tx, key).await? {
+                Some(stored) if stored.fingerprint != fingerprint => ("mismatch", Err(reused())),
                 Some(store::Stored { status: Some(status), body: Some(body), .. }) => {
                     let status = u16::try_from(status).map_err(Error::internal)?;
                     ("replay", Ok(Claim::Replay(Answer { status, body })))
                 }
                 // Also when the key expired just now: the next try claims it anew.
-                _ => {
-                    let mut error = Error::new(
-                        Kind::Conflict,
-                        "idempotency_key_in_progress",
-                        "A request with this Idempotency-Key is being handled. Try again shortly.",
-                    );
-                    error.retry_after = Some(Duration::from_secs(1));
-                    ("in_progress", Err(error))
-                }
-            }
+                _ => ("in_progress", Err(in_progress())),
+            },
+            Err(error) if error.code == IN_PROGRESS => ("in_progress", Err(error)),
+            Err(error) => return Err(error),
         };
         self.requests.with(&Outcome { outcome }).inc();
         result
     }
 
-    /// Keeps the answer; the first one stays.
+    /// Keeps the answer; the first one stays, and is returned.
     ///
     /// # Errors
     /// Only the database's own.
-    pub async fn complete(&self, tx: &mut TenantTx, key: &str, answer: &Answer) -> Result<()> {
-        store::complete(tx, key, answer).await
+    pub async fn complete(&self, tx: &mut TenantTx, key: &str, answer: Answer) -> Result<Answer> {
+        let Some((status, body)) = store::complete(tx, key, &answer).await? else { return Ok(answer) };
+        Ok(Answer { status: u16::try_from(status).map_err(Error::internal)?, body })
     }
 
     /// Removes what is older than the retention, in batches that hold no lock for long.
@@ -155,6 +142,20 @@ impl Idempotency {
             }
         }
     }
+}
+
+const IN_PROGRESS: &str = "idempotency_key_in_progress";
+
+fn in_progress() -> Error {
+    const TEXT: &str = "A request with this Idempotency-Key is being handled. Try again shortly.";
+    let mut error = Error::new(Kind::Conflict, IN_PROGRESS, TEXT);
+    error.retry_after = Some(Duration::from_secs(1));
+    error
+}
+
+fn reused() -> Error {
+    const TEXT: &str = "This Idempotency-Key was used for another request.";
+    Error::new(Kind::Invalid, "idempotency_key_reused", TEXT)
 }
 
 /// SHA-256 of the operation and of the parsed content: spaces and the order of fields don't matter.

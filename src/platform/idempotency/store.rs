@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, IdempotencyKey};
+use super::{Answer, IdempotencyKey, in_progress};
 use crate::platform::{
     db::{SystemTx, TenantTx},
     error::Result,
@@ -18,7 +18,8 @@ pub struct Stored {
     pub body: Option<String>,
 }
 
-/// Whether the key was free. Waits for a transaction that holds it.
+/// Whether the key was free. Waits for a transaction that holds it, for at most the role's
+/// `lock_timeout`.
 pub async fn insert(tx: &mut TenantTx, key: &IdempotencyKey, fingerprint: &[u8]) -> Result<bool> {
     let done = sqlx::query(
         r#"
@@ -31,7 +32,11 @@ pub async fn insert(tx: &mut TenantTx, key: &IdempotencyKey, fingerprint: &[u8])
     .bind(key.as_str())
     .bind(fingerprint)
     .execute(tx.traced("INSERT idempotency_keys"))
-    .await?;
+    .await
+    .map_err(|error| match error.as_database_error().and_then(|error| error.code()).as_deref() {
+        Some("55P03") => in_progress(),
+        _ => error.into(),
+    })?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -50,21 +55,23 @@ pub async fn find(tx: &mut TenantTx, key: &IdempotencyKey) -> Result<Option<Stor
     Ok(stored)
 }
 
-pub async fn complete(tx: &mut TenantTx, key: &str, answer: &Answer) -> Result<()> {
-    sqlx::query(
+/// Keeps the answer unless one is kept already; the answer that is kept.
+pub async fn complete(tx: &mut TenantTx, key: &str, answer: &Answer) -> Result<Option<(i32, String)>> {
+    let kept = sqlx::query_as(
         r#"
         update idempotency_keys
-        set status = $3, body = $4, completed_at = now()
-        where tenant_id = $1 and key = $2 and status is null
+        set status = coalesce(status, $3), body = coalesce(body, $4), completed_at = coalesce(completed_at, now())
+        where tenant_id = $1 and key = $2
+        returning status, body
         "#,
     )
     .bind(tx.tenant().as_uuid())
     .bind(key)
     .bind(i32::from(answer.status))
     .bind(&answer.body)
-    .execute(tx.traced("UPDATE idempotency_keys"))
+    .fetch_optional(tx.traced("UPDATE idempotency_keys"))
     .await?;
-    Ok(())
+    Ok(kept)
 }
 
 /// Removes one batch; what is still in progress stays.

@@ -35,7 +35,7 @@ impl JobMetrics {
             ),
             dead_letters: registry.counter("jobs_dead_letters_total", "Jobs given up after their last try.", 32),
             pending: registry.gauge("jobs_pending", "Jobs that wait or run; dead letters are not among them.", 32),
-            oldest: registry.gauge("jobs_oldest_age_seconds", "Time that the oldest runnable job waits.", 32),
+            oldest: registry.gauge("jobs_oldest_age_seconds", "Time since the oldest job that is due was queued.", 32),
         };
         for queue in queues {
             metrics.dead_letters.with(&Queue { queue });

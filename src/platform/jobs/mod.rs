@@ -62,6 +62,8 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     const KIND: &'static str;
     /// Jobs of a queue share its concurrency; a slow dependency gets a queue of its own.
     const QUEUE: &'static str;
+    /// Multiplies `jobs.backoff`: for the other side that may be away for longer than we would be.
+    const PATIENCE: u32 = 1;
     type State: Clone + Send + Sync + 'static;
 
     fn run(self, state: Self::State, run: Run) -> impl Future<Output = Result<Next>> + Send;

@@ -13,6 +13,7 @@ type Handler = Arc<dyn Fn(serde_json::Value, Run) -> BoxFuture<'static, Result<N
 pub(super) struct Kind {
     pub name: &'static str,
     pub queue: &'static str,
+    pub patience: u32,
     pub handler: Handler,
 }
 
@@ -31,7 +32,7 @@ impl Registry {
                 job.run(state, run).await
             })
         });
-        self.0.insert(J::KIND, Kind { name: J::KIND, queue: J::QUEUE, handler });
+        self.0.insert(J::KIND, Kind { name: J::KIND, queue: J::QUEUE, patience: J::PATIENCE, handler });
         self
     }
 
@@ -48,5 +49,9 @@ impl Registry {
 
     pub(super) fn kinds(&self) -> impl Iterator<Item = &'static str> {
         self.0.keys().copied()
+    }
+
+    pub(super) fn kinds_of(&self, queue: &str) -> Vec<&'static str> {
+        self.0.values().filter(|kind| kind.queue == queue).map(|kind| kind.name).collect()
     }
 }

@@ -50,7 +50,7 @@ pub struct Dead {
 pub struct Backlog {
     pub queue: String,
     pub pending: i64,
-    /// Seconds that the oldest runnable job waits.
+    /// Seconds since the oldest job that is due was queued: tries and postponements don't reset it.
     pub oldest: f64,
 }
 
@@ -102,27 +102,43 @@ pub async fn cancel(tx: &mut TenantTx, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Takes up to `most` jobs for the length of the lease. A job whose lease ran out is taken anew.
+/// Takes up to `most` jobs of these kinds for the length of the lease. A job whose lease ran out is
+/// taken anew; what this process does not know is left for one that does.
 ///
 /// # Errors
 /// Only the database's own.
-pub async fn claim(tx: &mut SystemTx, queue: &str, most: usize, lease: Duration) -> Result<Vec<Claimed>> {
+pub async fn claim(
+    tx: &mut SystemTx,
+    queue: &str,
+    kinds: &[&str],
+    most: usize,
+    lease: Duration,
+) -> Result<Vec<Claimed>> {
+    // Materialized: a plan that ran the inner select twice would take more than the limit.
     let claimed = sqlx::query_as(
         r#"
-        update jobs
-        set attempts = attempts + 1, locked_until = now() + make_interval(secs => $3)
-        where (tenant_id, id) in (
+        with due as materialized (
             select tenant_id, id
             from jobs
-            where queue = $1 and dead_at is null and run_at <= now() and (locked_until is null or locked_until < now())
+            where queue = $1
+              and kind = any($2)
+              and dead_at is null
+              and run_at <= now()
+              and (locked_until is null or locked_until < now())
             order by run_at
-            limit $2
+            limit $3
             for update skip locked
         )
-        returning tenant_id, id, kind, payload, request_id, correlation_id, traceparent, attempts
+        update jobs
+        set attempts = jobs.attempts + 1, locked_until = now() + make_interval(secs => $4)
+        from due
+        where jobs.tenant_id = due.tenant_id and jobs.id = due.id
+        returning jobs.tenant_id, jobs.id, jobs.kind, jobs.payload, jobs.request_id, jobs.correlation_id,
+                  jobs.traceparent, jobs.attempts
         "#,
     )
     .bind(queue)
+    .bind(kinds)
     .bind(i64::try_from(most).unwrap_or(i64::MAX))
     .bind(lease.as_secs_f64())
     .fetch_all(tx.traced("UPDATE jobs"))
@@ -130,101 +146,67 @@ pub async fn claim(tx: &mut SystemTx, queue: &str, most: usize, lease: Duration)
     Ok(claimed)
 }
 
-/// # Errors
-/// Only the database's own.
-pub async fn finish(tx: &mut SystemTx, tenant: Uuid, id: Uuid) -> Result<()> {
-    sqlx::query(
-        r#"
-        delete from jobs
-        where tenant_id = $1 and id = $2
-        "#,
-    )
-    .bind(tenant)
-    .bind(id)
-    .execute(tx.traced("DELETE jobs"))
-    .await?;
-    Ok(())
+/// Which claim of which job: whoever claimed it since has another number of tries.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    pub tenant: Uuid,
+    pub id: Uuid,
+    pub attempts: i32,
 }
 
-/// Puts a failed job back for later.
-///
-/// # Errors
-/// Only the database's own.
-pub async fn retry(tx: &mut SystemTx, tenant: Uuid, id: Uuid, after: Duration, error: &str) -> Result<()> {
-    sqlx::query(
-        r#"
-        update jobs
-        set locked_until = null, run_at = now() + make_interval(secs => $3), last_error = $4
-        where tenant_id = $1 and id = $2
-        "#,
-    )
-    .bind(tenant)
-    .bind(id)
-    .bind(after.as_secs_f64())
-    .bind(error)
-    .execute(tx.traced("UPDATE jobs"))
-    .await?;
-    Ok(())
+/// What becomes of a claimed job. All of them say whether the ticket was still good.
+#[derive(Clone, Debug)]
+pub enum Settlement {
+    Finish,
+    /// Back for later, with the error of this try.
+    Retry(Duration, String),
+    /// Back for later; this try does not count.
+    Postpone(Duration),
+    /// Aside, for a person.
+    Bury(String),
 }
 
-/// Puts a job back that is not due yet; the try does not count.
-///
 /// # Errors
 /// Only the database's own.
-pub async fn postpone(tx: &mut SystemTx, tenant: Uuid, id: Uuid, after: Duration) -> Result<()> {
-    sqlx::query(
-        r#"
-        update jobs
-        set locked_until = null, attempts = attempts - 1, run_at = now() + make_interval(secs => $3)
-        where tenant_id = $1 and id = $2
-        "#,
-    )
-    .bind(tenant)
-    .bind(id)
-    .bind(after.as_secs_f64())
-    .execute(tx.traced("UPDATE jobs"))
-    .await?;
-    Ok(())
+pub async fn settle(tx: &mut SystemTx, ticket: Ticket, settlement: &Settlement) -> Result<bool> {
+    let (statement, summary, seconds, error) = match settlement {
+        Settlement::Finish => (FINISH, "DELETE jobs", 0.0, None),
+        Settlement::Retry(after, error) => (RETRY, "UPDATE jobs", after.as_secs_f64(), Some(error)),
+        Settlement::Postpone(after) => (POSTPONE, "UPDATE jobs", after.as_secs_f64(), None),
+        Settlement::Bury(error) => (BURY, "UPDATE jobs", 0.0, Some(error)),
+    };
+    let done = sqlx::query(statement)
+        .bind(ticket.tenant)
+        .bind(ticket.id)
+        .bind(ticket.attempts)
+        .bind(seconds)
+        .bind(error)
+        .execute(tx.traced(summary))
+        .await?;
+    Ok(done.rows_affected() == 1)
 }
 
-/// Sets a job aside for a person.
-///
-/// # Errors
-/// Only the database's own.
-pub async fn bury(tx: &mut SystemTx, tenant: Uuid, id: Uuid, error: &str) -> Result<()> {
-    sqlx::query(
-        r#"
-        update jobs
-        set locked_until = null, dead_at = now(), last_error = $3
-        where tenant_id = $1 and id = $2
-        "#,
-    )
-    .bind(tenant)
-    .bind(id)
-    .bind(error)
-    .execute(tx.traced("UPDATE jobs"))
-    .await?;
-    Ok(())
-}
-
-/// Gives back a job that was claimed but not begun.
-///
-/// # Errors
-/// Only the database's own.
-pub async fn release(tx: &mut SystemTx, tenant: Uuid, id: Uuid) -> Result<()> {
-    sqlx::query(
-        r#"
-        update jobs
-        set locked_until = null, attempts = attempts - 1
-        where tenant_id = $1 and id = $2
-        "#,
-    )
-    .bind(tenant)
-    .bind(id)
-    .execute(tx.traced("UPDATE jobs"))
-    .await?;
-    Ok(())
-}
+// Each takes all five parameters, so that one function can run them.
+const FINISH: &str = r#"
+    delete from jobs
+    where tenant_id = $1 and id = $2 and attempts = $3 and $4::float8 is not null and ($5::text is null or true)
+"#;
+const RETRY: &str = r#"
+    update jobs
+    set locked_until = null, run_at = now() + make_interval(secs => $4), last_error = $5
+    where tenant_id = $1 and id = $2 and attempts = $3 and dead_at is null
+"#;
+const POSTPONE: &str = r#"
+    update jobs
+    set locked_until = null, attempts = attempts - 1, run_at = now() + make_interval(secs => $4),
+        last_error = coalesce($5, last_error)
+    where tenant_id = $1 and id = $2 and attempts = $3 and dead_at is null
+"#;
+const BURY: &str = r#"
+    update jobs
+    set locked_until = null, dead_at = now() + make_interval(secs => $4), last_error = $5
+    where tenant_id = $1 and id = $2 and attempts = $3 and dead_at is null
+"#;
 
 /// # Errors
 /// Only the database's own.
@@ -270,7 +252,7 @@ pub async fn backlog(tx: &mut SystemTx) -> Result<Vec<Backlog>> {
         r#"
         select queue,
                count(*) as pending,
-               coalesce(extract(epoch from now() - min(run_at) filter (where run_at <= now())), 0)::float8 as oldest
+               coalesce(extract(epoch from now() - min(created_at) filter (where run_at <= now())), 0)::float8 as oldest
         from jobs
         where dead_at is null
         group by queue

@@ -18,11 +18,11 @@ use super::{
     JobsConfig, Next, Run,
     metrics::{JobMetrics, Queue, Ran},
     registry::{Kind, Registry},
-    store::{self, Claimed},
+    store::{self, Claimed, Settlement, Ticket},
 };
 use crate::platform::{
     db::{Db, SystemTx},
-    error::{Error, Result},
+    error::{self, Error, Result},
     telemetry::{
         Telemetry, attribute,
         context::{self, RequestContext},
@@ -31,8 +31,10 @@ use crate::platform::{
     tenancy::{PrincipalId, TenantId},
 };
 
-/// Between two looks at the backlog.
-const BACKLOG_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two looks at the backlog, in polls: a count costs more than a claim.
+const BACKLOG_POLLS: u32 = 10;
+/// A run ends before its lease does: nobody else may have the job while it still runs here.
+const SHARE_OF_LEASE: f64 = 0.9;
 
 /// Runs the jobs of one application. Cheap to clone.
 #[derive(Clone)]
@@ -42,7 +44,17 @@ pub struct Worker {
     config: JobsConfig,
     telemetry: Telemetry,
     metrics: JobMetrics,
+    loops: TaskTracker,
     running: TaskTracker,
+}
+
+const fn ticket(claimed: &Claimed) -> Ticket {
+    Ticket { tenant: claimed.tenant_id, id: claimed.id, attempts: claimed.attempts }
+}
+
+/// Our own database, busy or away: that says nothing about the job.
+fn is_database(error: &Error) -> bool {
+    error.kind == error::Kind::Unavailable && error.code.starts_with("database_")
 }
 
 impl Worker {
@@ -63,31 +75,32 @@ impl Worker {
             config: config.clone(),
             telemetry: telemetry.clone(),
             metrics,
+            loops: TaskTracker::new(),
             running: TaskTracker::new(),
         }
     }
 
-    /// Works until `stop`; what runs by then is waited for with [`Worker::drain`].
-    pub async fn run(self, stop: CancellationToken) {
-        let queues = TaskTracker::new();
+    /// Starts to work; ends with `stop`. What runs by then is waited for with [`Worker::drain`].
+    pub fn start(&self, stop: &CancellationToken) {
         for queue in self.registry.queues() {
             let (worker, stop) = (self.clone(), stop.clone());
-            queues.spawn(async move { worker.work(queue, stop).await });
+            self.loops.spawn(async move { worker.work(queue, stop).await });
         }
-        let (worker, stopped) = (self.clone(), stop.clone());
-        queues.spawn(async move { worker.watch_backlog(stopped).await });
-        queues.close();
-        queues.wait().await;
+        let (worker, stop) = (self.clone(), stop.clone());
+        self.loops.spawn(async move { worker.watch_backlog(stop).await });
     }
 
-    /// Waits until running jobs have ended.
+    /// Waits until nothing is claimed any more, and then until what runs has ended.
     pub async fn drain(&self) {
+        self.loops.close();
+        self.loops.wait().await;
         self.running.close();
         self.running.wait().await;
     }
 
     async fn work(&self, queue: &'static str, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(self.config.concurrency));
+        let kinds = self.registry.kinds_of(queue);
         loop {
             // Claim no more than can begin at once: a claimed job that waits wears its lease out.
             let first = tokio::select! {
@@ -98,7 +111,7 @@ impl Worker {
             while let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                 held.push(place);
             }
-            let claimed = match self.claim(queue, held.len()).await {
+            let claimed = match self.claim(queue, &kinds, held.len()).await {
                 Ok(claimed) => claimed,
                 Err(error) => {
                     tracing::warn!(queue, error = error.chain(), "jobs_claim_failed");
@@ -108,7 +121,7 @@ impl Worker {
             let found = claimed.len();
             for (claimed, place) in claimed.into_iter().zip(held) {
                 if stop.is_cancelled() {
-                    self.release(&claimed).await;
+                    self.settle(ticket(&claimed), &Settlement::Postpone(Duration::ZERO)).await;
                     continue;
                 }
                 let worker = self.clone();
@@ -126,23 +139,11 @@ impl Worker {
         }
     }
 
-    async fn claim(&self, queue: &str, most: usize) -> Result<Vec<Claimed>> {
+    async fn claim(&self, queue: &str, kinds: &[&str], most: usize) -> Result<Vec<Claimed>> {
         let mut tx = SystemTx::begin(&self.db).await?;
-        let claimed = store::claim(&mut tx, queue, most, self.config.lease).await?;
+        let claimed = store::claim(&mut tx, queue, kinds, most, self.config.lease).await?;
         tx.commit().await?;
         Ok(claimed)
-    }
-
-    async fn release(&self, claimed: &Claimed) {
-        let result = async {
-            let mut tx = SystemTx::begin(&self.db).await?;
-            store::release(&mut tx, claimed.tenant_id, claimed.id).await?;
-            tx.commit().await
-        };
-        if let Err(error) = result.await {
-            // Its lease runs out by itself.
-            tracing::warn!(error = error.chain(), "job_release_failed");
-        }
     }
 
     async fn execute(&self, claimed: Claimed, queue: &'static str) {
@@ -165,105 +166,104 @@ impl Worker {
         span: Context,
     ) {
         let started = Instant::now();
+        let ticket = ticket(&claimed);
         let attempt = u32::try_from(claimed.attempts).unwrap_or(u32::MAX);
         let run = Run { id: claimed.id, tenant: TenantId::from_uuid(claimed.tenant_id), attempt };
+        let patience = kind.as_ref().map_or(1, |kind| kind.patience);
         let result = match kind {
+            // Claimed more often than it may fail: it ends the process that runs it.
+            Some(_) if attempt > self.config.max_attempts => Err(Error::internal("its runs never ended")),
             Some(kind) => self.guarded(&kind, claimed.payload, run).await,
             None => Err(Error::internal(format!("this process knows no job of kind {}", claimed.kind))),
         };
+        let (outcome, settlement) = self.judge(&result, attempt, patience);
         let took = started.elapsed();
-        let outcome = match &result {
-            Ok(Next::Done) => "success",
-            Ok(Next::Later(_)) => "later",
-            Err(_) if attempt >= self.config.max_attempts => "dead",
-            Err(_) => "retry",
-        };
         self.metrics.duration.with(&Ran { job: name, outcome }).observe(took.as_secs_f64());
         let duration_ms = took.as_secs_f64() * 1_000.0;
         match &result {
-            Ok(_) => tracing::info!(job_id = %claimed.id, attempt, outcome, duration_ms, "job_completed"),
+            Ok(_) => tracing::info!(job_id = %ticket.id, attempt, outcome, duration_ms, "job_completed"),
             Err(error) => {
                 span.span().set_attribute(KeyValue::new("error.type", error.code));
                 span.span().set_status(Status::error(error.code));
                 let error = error.chain();
                 if outcome == "dead" {
-                    self.metrics.dead_letters.with(&Queue { queue }).inc();
-                    tracing::error!(job_id = %claimed.id, attempt, outcome, duration_ms, error, "job_failed");
+                    tracing::error!(job_id = %ticket.id, attempt, outcome, duration_ms, error, "job_failed");
                 } else {
-                    tracing::warn!(job_id = %claimed.id, attempt, outcome, duration_ms, error, "job_failed");
+                    tracing::warn!(job_id = %ticket.id, attempt, outcome, duration_ms, error, "job_failed");
                 }
             }
         }
-        self.settle(claimed.tenant_id, claimed.id, attempt, result).await;
+        if self.settle(ticket, &settlement).await && outcome == "dead" {
+            self.metrics.dead_letters.with(&Queue { queue }).inc();
+        }
         span.span().end();
     }
 
-    /// The job in a task of its own: a panic fails the job, not the worker; and for no longer than
-    /// the lease, after which another process takes it.
+    fn judge(&self, result: &Result<Next>, attempt: u32, patience: u32) -> (&'static str, Settlement) {
+        match result {
+            Ok(Next::Done) => ("success", Settlement::Finish),
+            Ok(Next::Later(after)) => ("later", Settlement::Postpone(*after)),
+            Err(error) if is_database(error) => ("later", Settlement::Postpone(self.backoff(1, 1))),
+            Err(error) => {
+                let text: String = error.chain().chars().take(500).collect();
+                if attempt >= self.config.max_attempts {
+                    ("dead", Settlement::Bury(text))
+                } else {
+                    ("retry", Settlement::Retry(self.backoff(attempt, patience), text))
+                }
+            }
+        }
+    }
+
+    /// The job in a task of its own: a panic fails the job, not the worker.
     async fn guarded(&self, kind: &Kind, payload: serde_json::Value, run: Run) -> Result<Next> {
         let work = (kind.handler)(payload, run).with_current_context();
         let request = context::current().expect("execute has set it");
         #[expect(clippy::disallowed_methods, reason = "takes the trace and the context with it")]
         let mut task = tokio::spawn(context::scope(request, work));
-        match tokio::time::timeout(self.config.lease, &mut task).await {
+        match tokio::time::timeout(self.config.lease.mul_f64(SHARE_OF_LEASE), &mut task).await {
             Ok(Ok(result)) => result,
-            Ok(Err(stopped)) => {
-                Err(Error::new(crate::platform::error::Kind::Internal, "panic", "The job panicked.").caused_by(stopped))
-            }
+            Ok(Err(stopped)) => Err(Error::new(error::Kind::Internal, "panic", "The job panicked.").caused_by(stopped)),
             Err(_) => {
                 task.abort();
-                Err(Error::new(
-                    crate::platform::error::Kind::Timeout,
-                    "lease_exceeded",
-                    "The job took longer than its lease.",
-                ))
+                Err(Error::new(error::Kind::Timeout, "lease_exceeded", "The job took longer than its lease."))
             }
         }
     }
 
-    /// Finishes, puts back or buries. When the database does not take it, the lease runs out and the
-    /// job runs again: at least once.
-    async fn settle(&self, tenant: Uuid, id: Uuid, attempt: u32, result: Result<Next>) {
-        let settled = async {
-            let mut tx = SystemTx::begin(&self.db).await?;
-            match result {
-                Ok(Next::Done) => store::finish(&mut tx, tenant, id).await?,
-                Ok(Next::Later(after)) => store::postpone(&mut tx, tenant, id, after).await?,
-                Err(error) => {
-                    let text: String = error.chain().chars().take(500).collect();
-                    if attempt >= self.config.max_attempts {
-                        store::bury(&mut tx, tenant, id, &text).await?;
-                    } else {
-                        store::retry(&mut tx, tenant, id, self.backoff(attempt), &text).await?;
-                    }
-                }
+    /// Writes down what became of a claim; whether it was still ours. A finished job that is not
+    /// written down runs again when its lease ends (at least once), so this is tried for a while.
+    async fn settle(&self, ticket: Ticket, settlement: &Settlement) -> bool {
+        for pause in [50, 200, 1_000, 0] {
+            let settled = async {
+                let mut tx = SystemTx::begin(&self.db).await?;
+                let ours = store::settle(&mut tx, ticket, settlement).await?;
+                tx.commit().await.map(|()| ours)
+            };
+            match settled.await {
+                Ok(ours) => return ours,
+                Err(error) => tracing::warn!(job_id = %ticket.id, error = error.chain(), "job_settle_failed"),
             }
-            tx.commit().await
-        };
-        if let Err(error) = settled.await {
-            tracing::warn!(job_id = %id, error = error.chain(), "job_settle_failed");
+            tokio::time::sleep(Duration::from_millis(pause)).await;
         }
+        false
     }
 
     /// Doubled each time, half of it by chance: jobs that failed together don't come back together.
-    fn backoff(&self, attempt: u32) -> Duration {
-        let most = self.config.backoff * 2_u32.saturating_pow(attempt.saturating_sub(1).min(10));
+    fn backoff(&self, attempt: u32, patience: u32) -> Duration {
+        let most = self.config.backoff * patience * 2_u32.saturating_pow(attempt.saturating_sub(1).min(10));
         let chance = f64::from(Uuid::new_v4().as_bytes()[0]) / 255.0;
         most.mul_f64(0.5 + chance / 2.0)
     }
 
     /// A trace of its own, linked to the one that queued it: a job may run hours later.
     fn span(&self, claimed: &Claimed, name: &'static str, queue: &'static str) -> Context {
-        let links = claimed
-            .traceparent
-            .as_deref()
-            .and_then(propagation::parse)
-            .map(|producer| vec![Link::with_context(producer)]);
+        let producer = claimed.traceparent.as_deref().and_then(propagation::parse);
         let tracer = &self.telemetry.tracer;
         let builder = tracer
             .span_builder(format!("job {name}"))
             .with_kind(SpanKind::Consumer)
-            .with_links(links.unwrap_or_default())
+            .with_links(producer.map(Link::with_context).into_iter().collect())
             .with_attributes([
                 KeyValue::new("messaging.system", "postgresql"),
                 KeyValue::new("messaging.operation.type", "process"),
@@ -289,7 +289,7 @@ impl Worker {
                 Err(error) => tracing::debug!(error = error.chain(), "jobs_backlog_unknown"),
             }
             tokio::select! {
-                () = tokio::time::sleep(BACKLOG_INTERVAL.min(self.config.poll_interval * 10)) => {}
+                () = tokio::time::sleep(self.config.poll_interval * BACKLOG_POLLS) => {}
                 () = stop.cancelled() => return,
             }
         }

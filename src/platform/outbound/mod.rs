@@ -57,6 +57,8 @@ labels! {
     }
 }
 
+/// Tenants' endpoints may be on the other side of the world.
+const TENANT_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -129,9 +131,9 @@ impl Outbound {
     /// # Errors
     /// When the TLS roots of the system can't be used.
     pub fn build(config: &OutboundConfig, telemetry: &Telemetry, registry: &Registry) -> Result<Self, String> {
-        let client = || {
+        let client = |connect_timeout| {
             reqwest::Client::builder()
-                .connect_timeout(config.connect_timeout)
+                .connect_timeout(connect_timeout)
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()
         };
@@ -139,8 +141,8 @@ impl Outbound {
             builder.build().map_err(|error| format!("the HTTP client can't be built: {error}"))
         };
         Ok(Self {
-            trusted: build(client())?,
-            guarded: build(client().dns_resolver(guard::Resolver::new(config.allow_private)))?,
+            trusted: build(client(config.connect_timeout))?,
+            guarded: build(client(TENANT_CONNECT_TIMEOUT).dns_resolver(guard::Resolver::new(config.allow_private)))?,
             allow_private: config.allow_private,
             durations: registry.histogram(
                 "http_client_request_duration_seconds",
@@ -270,34 +272,42 @@ pub struct Dependency {
 }
 
 impl Dependency {
-    /// Calls, and once more where that is safe and there is time.
+    /// Calls, and once more where that is safe and there is time. The breaker counts the call, not
+    /// its tries.
     ///
     /// # Errors
     /// Why there is no answer. A status of any kind is an answer.
     pub async fn call(&self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + call.timeout;
-        let first = self.attempt(call, call.timeout).await;
-        let failed = match &first {
-            Ok(answer) => answer.status >= 500,
-            Err(failure) => *failure != Failure::BreakerOpen,
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        // Below a tenth of the budget a second try only adds load.
-        if failed && call.idempotent && left > call.timeout / 10 {
-            return self.attempt(call, left).await;
-        }
-        first
-    }
-
-    async fn attempt(&self, call: &Call<'_>, timeout: Duration) -> Result<Answer, Failure> {
         if !self.breaker.lets_through() {
             return Err(Failure::BreakerOpen);
         }
-        let address: Arc<str> = call.url.host_str().unwrap_or_default().into();
-        let result = self.outbound.attempt(&self.outbound.trusted, call, address, timeout).await;
-        self.breaker.record(matches!(&result, Ok(answer) if answer.status < 500));
+        let deadline = Instant::now() + call.timeout;
+        let mut result = self.attempt(call, call.timeout).await;
+        if failed(&result) && call.idempotent {
+            tokio::time::sleep(retry_pause()).await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Below a tenth of the budget a second try only adds load.
+            if left > call.timeout / 10 {
+                result = self.attempt(call, left).await;
+            }
+        }
+        self.breaker.record(!failed(&result));
         result
     }
+
+    async fn attempt(&self, call: &Call<'_>, timeout: Duration) -> Result<Answer, Failure> {
+        let address: Arc<str> = call.url.host_str().unwrap_or_default().into();
+        self.outbound.attempt(&self.outbound.trusted, call, address, timeout).await
+    }
+}
+
+fn failed(result: &Result<Answer, Failure>) -> bool {
+    result.as_ref().map_or(true, |answer| answer.status >= 500)
+}
+
+/// 10 to 50 ms, so that callers that failed together don't come back together.
+fn retry_pause() -> Duration {
+    Duration::from_millis(10 + u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * 40 / 255)
 }
 
 /// A JSON body and its header.

@@ -1,4 +1,4 @@
-//! Trace context in and out: W3C `traceparent` and `tracestate`.
+//! Trace context in (W3C `traceparent` and `tracestate`) and out (`traceparent`).
 
 use axum::http::HeaderMap;
 use opentelemetry::{

@@ -24,7 +24,6 @@ pub struct OrderBody {
     status: &'static str,
     total: Money,
     lines: Vec<LineBody>,
-    payment_method: String,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -50,7 +49,6 @@ impl From<&Order> for OrderBody {
             status: order.status.as_str(),
             total: money(order.total_minor),
             lines: order.lines.iter().map(line).collect(),
-            payment_method: order.payment_method.clone(),
             created_at: order.created_at,
             updated_at: order.updated_at,
         }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     answer::OrderBody,
-    model::{NewOrder, Order},
+    model::NewOrder,
     service::{self, Placed},
     store,
 };
@@ -24,7 +24,7 @@ use crate::{
             auth::{Caller, Read, Write},
             extract::{Json, PathId, Query},
             pagination::{ListQuery, Page},
-            problem::{BodyProblem, ConflictProblem, NotFoundProblem, PaymentProblem, Problem},
+            problem::{BodyProblem, ConflictProblem, Failed, NotFoundProblem, PaymentProblem, Problem},
         },
         idempotency::{Answer, IdempotencyKey},
     },
@@ -60,19 +60,24 @@ struct PlaceLine {
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// An answer as it is kept: fresh or replayed, the same bytes.
-fn respond(answer: Answer, order: Option<&Order>) -> Response {
+/// An answer as it is kept: fresh or replayed, the same bytes and the same headers but one.
+fn respond(answer: Answer, replayed: bool) -> Response {
+    #[derive(Deserialize)]
+    struct Kept {
+        id: Uuid,
+    }
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let kind = if status.is_success() { "application/json" } else { "application/problem+json" };
+    let order: Option<Kept> = serde_json::from_str(&answer.body).ok().filter(|_| status.is_success());
     let mut response = (status, [(header::CONTENT_TYPE, kind)], answer.body).into_response();
-    match order {
-        Some(order) => {
-            let location = HeaderValue::from_str(&format!("/v1/orders/{}", order.id)).expect("an id is plain ASCII");
-            response.headers_mut().insert(header::LOCATION, location);
-        }
-        None => {
-            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-        }
+    if let Some(Kept { id }) = order {
+        let location = HeaderValue::from_str(&format!("/v1/orders/{id}")).expect("an id is plain ASCII");
+        response.headers_mut().insert(header::LOCATION, location);
+    } else {
+        response.extensions_mut().insert(Failed { code: "payment_declined", chain: String::new() });
+    }
+    if replayed {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }
@@ -88,8 +93,14 @@ fn respond(answer: Answer, order: Option<&Order>) -> Response {
     params(("idempotency-key" = String, Header, description = "1 to 255 visible ASCII characters, new for each order", min_length = 1, max_length = 255, pattern = "^[!-~]{1,255}$")),
     request_body = PlaceOrder,
     responses(
-        (status = 201, body = OrderBody, description = "Paid", headers(("location" = String, description = "Path of the new order"))),
-        (status = 202, body = OrderBody, description = "The payment is not known yet; the order settles by itself"),
+        (status = 201, body = OrderBody, description = "Paid", headers(
+            ("location" = String, description = "Path of the new order"),
+            ("idempotent-replayed" = String, description = "`true` when this is the answer to an earlier request")
+        )),
+        (status = 202, body = OrderBody, description = "The payment is not known yet; the order settles by itself", headers(
+            ("location" = String, description = "Path of the new order"),
+            ("idempotent-replayed" = String, description = "`true` when this is the answer to an earlier request")
+        )),
         Problem, BodyProblem, ConflictProblem, PaymentProblem
     )
 )]
@@ -103,8 +114,8 @@ async fn place_order(
     let new = NewOrder::parse(&lines, &body.payment_method)
         .inspect_err(|error| state.orders.order(caller.tenant, error.code))?;
     Ok(match service::place(&state, caller.tenant, &key, &new, &body).await? {
-        Placed::Fresh(order, answer) => respond(answer, Some(&order)),
-        Placed::Replayed(answer) => respond(answer, None),
+        Placed::Fresh(answer) => respond(answer, false),
+        Placed::Replayed(answer) => respond(answer, true),
     })
 }
 

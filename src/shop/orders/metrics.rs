@@ -36,7 +36,11 @@ pub struct OrderMetrics {
 impl OrderMetrics {
     pub fn new(registry: &Registry, tenants: &TenantLabels) -> Self {
         Self {
-            orders: registry.counter("shop_orders_total", "Orders, each once, by what became of it.", 400),
+            orders: registry.counter(
+                "shop_orders_total",
+                "Orders, by what became of them; a cancelled one was paid before.",
+                400,
+            ),
             revenue: registry.counter(
                 "shop_revenue_minor_units_total",
                 "Money taken, in minor units of its currency.",

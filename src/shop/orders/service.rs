@@ -24,7 +24,7 @@ use crate::{
 
 /// What a request to place an order led to.
 pub enum Placed {
-    Fresh(Order, Answer),
+    Fresh(Answer),
     Replayed(Answer),
 }
 
@@ -49,8 +49,8 @@ pub async fn place(
     };
     forget(state, tenant, &order).await;
     let event = charge(state, &order).await;
-    let (order, answer) = settle(state, tenant, order.id, event).await?;
-    Ok(Placed::Fresh(order, answer))
+    let (_, answer) = settle(state, tenant, order.id, event).await?;
+    Ok(Placed::Fresh(answer))
 }
 
 enum Reserved {
@@ -113,7 +113,8 @@ pub async fn settle(state: &State, tenant: TenantId, id: Uuid, event: Event) -> 
     let found = store::find_for_update(&mut tx, id).await?;
     let mut order = found.ok_or_else(|| Error::internal(format!("order {id} is gone")))?;
     let Some(next) = order.status.after(event) else {
-        let answer = answer(&order)?;
+        let answer = state.idempotency.complete(&mut tx, &order.idempotency_key, answer(&order)?).await?;
+        tx.commit().await?;
         return Ok((order, answer));
     };
     store::update_status(&mut tx, &mut order, next).await?;
@@ -126,13 +127,15 @@ pub async fn settle(state: &State, tenant: TenantId, id: Uuid, event: Event) -> 
         store::move_stock(&mut tx, &order.lines, 1).await?;
     }
     if next == Status::Paid {
-        jobs::enqueue(&mut tx, Uuid::now_v7(), std::time::Duration::ZERO, &ConfirmOrder { order_id: id }).await?;
+        let confirmation = Uuid::now_v7();
+        let job = ConfirmOrder::of(confirmation, &order)?;
+        jobs::enqueue(&mut tx, confirmation, std::time::Duration::ZERO, &job).await?;
     }
     if next.is_settled() {
         jobs::cancel(&mut tx, id).await?;
     }
-    let answer = answer(&order)?;
-    state.idempotency.complete(&mut tx, &order.idempotency_key, &answer).await?;
+    // Whoever answered first: the client and its retries see one answer.
+    let answer = state.idempotency.complete(&mut tx, &order.idempotency_key, answer(&order)?).await?;
     tx.commit().await?;
     count(state, tenant, &order, event);
     if next.releases_stock() {

@@ -33,6 +33,14 @@ pub enum Outcome {
     Declined,
 }
 
+/// What the provider says of a refund.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refund {
+    Made,
+    /// It will not: a person has to look.
+    Refused,
+}
+
 /// The provider gave no usable answer: the charge may or may not have been made.
 #[derive(Debug, thiserror::Error)]
 #[error("the payment provider gave no usable answer: {0}")]
@@ -47,7 +55,7 @@ pub trait Gateway: Send + Sync {
     fn find(&self, order_id: Uuid) -> BoxFuture<'_, Result<Option<Outcome>, Unknown>>;
 
     /// Gives the money of an order back, once.
-    fn refund(&self, order_id: Uuid) -> BoxFuture<'_, Result<(), Unknown>>;
+    fn refund(&self, order_id: Uuid) -> BoxFuture<'_, Result<Refund, Unknown>>;
 }
 
 labels! {

@@ -10,7 +10,7 @@ use reqwest::{
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Charge, Gateway, Outcome, Unknown};
+use super::{Charge, Gateway, Outcome, Refund, Unknown};
 use crate::{
     platform::{
         config::Faults,
@@ -71,7 +71,8 @@ impl Provider {
         content: Option<&Charge>,
         key: Option<String>,
     ) -> Result<Answer, Unknown> {
-        let url = self.base.join(path).map_err(|error| Unknown(error.to_string()))?;
+        let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
+        let url = Url::parse(&url).map_err(|error| Unknown(error.to_string()))?;
         let (mut headers, body) = match content {
             Some(charge) => {
                 json(charge).map(|(headers, body)| (headers, Some(body))).map_err(|error| Unknown(error.to_string()))?
@@ -88,14 +89,22 @@ impl Provider {
     }
 }
 
+/// What the provider says of a charge. A refusal for a reason of ours (4xx) is a decline: asking
+/// again would get the same answer.
 fn outcome(answer: &Answer) -> Result<Outcome, Unknown> {
     match answer.status {
         200 | 201 | 402 => {
             let body: ChargeBody = serde_json::from_slice(&answer.body).map_err(|error| Unknown(error.to_string()))?;
             Ok(body.outcome)
         }
+        status if is_final(status) => Ok(Outcome::Declined),
         status => Err(Unknown(format!("status {status}"))),
     }
+}
+
+/// Whether a repetition would get the same answer.
+const fn is_final(status: u16) -> bool {
+    matches!(status, 400..500) && !matches!(status, 401 | 403 | 408 | 409 | 425 | 429)
 }
 
 impl Gateway for Provider {
@@ -111,16 +120,21 @@ impl Gateway for Provider {
         Box::pin(async move {
             let answer =
                 self.call(Method::GET, &format!("/charges/{order_id}"), "/charges/{order_id}", None, None).await?;
-            if answer.status == 404 { Ok(None) } else { outcome(&answer).map(Some) }
+            match answer.status {
+                404 => Ok(None),
+                200 | 402 => outcome(&answer).map(Some),
+                status => Err(Unknown(format!("status {status}"))),
+            }
         })
     }
 
-    fn refund(&self, order_id: Uuid) -> BoxFuture<'_, Result<(), Unknown>> {
+    fn refund(&self, order_id: Uuid) -> BoxFuture<'_, Result<Refund, Unknown>> {
         Box::pin(async move {
             let key = Some(format!("refund-{order_id}"));
             let path = format!("/charges/{order_id}/refund");
             match self.call(Method::POST, &path, "/charges/{order_id}/refund", None, key).await?.status {
-                200 => Ok(()),
+                200 => Ok(Refund::Made),
+                status if is_final(status) => Ok(Refund::Refused),
                 status => Err(Unknown(format!("status {status}"))),
             }
         })

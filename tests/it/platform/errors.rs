@@ -56,6 +56,7 @@ async fn a_request_past_its_deadline_is_a_504_and_leaves_a_clean_pool() {
         FAULTS[0],
         ("APP__HTTP__REQUEST_TIMEOUT", "200ms"),
         ("APP__DATABASE__ACQUIRE_TIMEOUT", "100ms"),
+        ("APP__SHOP__PAYMENTS__TIMEOUT", "100ms"),
         ("APP__DATABASE__MAX_CONNECTIONS", "1"),
     ])
     .await;
@@ -117,8 +118,12 @@ async fn every_fault_route_does_what_it_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_never_ends_is_answered_at_the_deadline_and_holds_nothing() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let app =
-        TestApp::with(&[("APP__HTTP__REQUEST_TIMEOUT", "300ms"), ("APP__DATABASE__ACQUIRE_TIMEOUT", "100ms")]).await;
+    let app = TestApp::with(&[
+        ("APP__HTTP__REQUEST_TIMEOUT", "300ms"),
+        ("APP__DATABASE__ACQUIRE_TIMEOUT", "100ms"),
+        ("APP__SHOP__PAYMENTS__TIMEOUT", "100ms"),
+    ])
+    .await;
     let acme = app.tenant("acme").await;
     let mut stream = tokio::net::TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
     let head = format!(

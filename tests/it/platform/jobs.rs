@@ -53,48 +53,80 @@ async fn a_poison_job_is_a_dead_letter_after_five_tries_and_the_others_flow() {
     app.stop().await;
 }
 
+/// Jobs of the faults, straight into the table.
+async fn bulk(database: &str, tenant: &str, kind: &str, count: i32, attempts: i32) {
+    let mut runtime = services::connect("DATABASE_URL", database).await;
+    let sql = format!(
+        "begin; set local statement_timeout = '30s'; set local app.tenant_id = '{tenant}';
+         insert into jobs (tenant_id, id, queue, kind, payload, request_id, correlation_id, attempts)
+         select '{tenant}', gen_random_uuid(), 'faults', '{kind}', '{{}}', 'bulk', 'bulk', {attempts} from generate_series(1, {count}); commit"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut runtime).await.unwrap();
+}
+
+async fn left(database: &str) -> i64 {
+    let mut system = services::connect("DATABASE_SYSTEM_URL", database).await;
+    sqlx::query_scalar("select count(*) from jobs where dead_at is null").fetch_one(&mut system).await.unwrap()
+}
+
+/// With the defaults, in a process of its own, whose memory is then nobody else's.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_jobs_drain_and_memory_stays_flat() {
     const JOBS: i32 = 10_000;
-    let app =
-        TestApp::with(&[FAULTS, ("APP__JOBS__CONCURRENCY", "8"), ("APP__DATABASE__SYSTEM_MAX_CONNECTIONS", "10")])
-            .await;
-    let acme = app.tenant("acme").await;
-    let mut owner = services::connect("DATABASE_URL", &app.database).await;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-        "begin; set local statement_timeout = '30s'; set local app.tenant_id = '{}';
-         insert into jobs (tenant_id, id, queue, kind, payload, request_id, correlation_id)
-         select '{}', gen_random_uuid(), 'faults', 'faults.nothing', '{{}}', 'bulk', 'bulk' from generate_series(1, {JOBS}); commit",
-        acme.id, acme.id
-    )))
-    .execute(&mut owner)
-    .await
-    .unwrap();
-    let done =
-        async || app.metric("job_duration_seconds_count", &["job=\"faults.nothing\"", "outcome=\"success\""]).await;
-    let (started, before) = (Instant::now(), done().await);
-    assert!(app.metric("jobs_pending", &["queue=\"faults\""]).await >= 0.0);
-    let deadline = started + Duration::from_secs(120);
-    let first = app.metric("process_resident_memory_bytes", &[]).await;
-    let mut most = first;
-    while done().await < f64::from(JOBS) {
-        assert!(Instant::now() < deadline, "{} after 120 s", done().await);
-        most = most.max(app.metric("process_resident_memory_bytes", &[]).await);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    let database = services::database().await;
+    let mut variables = process::settings(&database);
+    variables.insert(FAULTS.0.to_owned(), FAULTS.1.to_owned());
+    variables.insert("RUST_LOG".to_owned(), "warn".to_owned());
+    let tenant = process::text(&process::run(&["tenant", "create", "acme"], &variables).stdout).trim().to_owned();
+    variables.insert("APP__HTTP__BIND".to_owned(), "127.0.0.1:0".to_owned());
+    variables.insert("RUST_LOG".to_owned(), "warn,keel::app=info".to_owned());
+    let mut service = process::Process::serve(&variables);
+    let (_, admin) = service.clients().await;
+    service.line("service_started").await;
+    let resident = async || {
+        let text = admin.get("/metrics", "").await.text;
+        let line = text.lines().find(|line| line.starts_with("process_resident_memory_bytes ")).unwrap().to_owned();
+        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    bulk(&database, &tenant, "faults.nothing", 200, 0).await;
+    eventually("warm", || async { (left(&database).await == 0).then_some(()) }).await;
+    let before = resident().await;
+    let (started, mut most) = (Instant::now(), before);
+    bulk(&database, &tenant, "faults.nothing", JOBS, 0).await;
+    while left(&database).await > 0 {
+        assert!(started.elapsed() < Duration::from_secs(120), "{} left after 120 s", left(&database).await);
+        most = most.max(resident().await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let rate = (f64::from(JOBS) - before) / started.elapsed().as_secs_f64();
-    println!(
-        "10,000 jobs: {rate:.0} a second, at most {:.0} MiB resident (the whole test process)",
-        most / 1_048_576.0
-    );
-    eventually("an empty table", || async {
-        let mut system = services::connect("DATABASE_SYSTEM_URL", &app.database).await;
-        let left: i64 = sqlx::query_scalar("select count(*) from jobs").fetch_one(&mut system).await.unwrap();
-        (left == 0).then_some(())
+    let rate = f64::from(JOBS) / started.elapsed().as_secs_f64();
+    let mib = |bytes: f64| bytes / 1_048_576.0;
+    println!("10,000 jobs: {rate:.0} a second; resident {:.1} MiB before, {:.1} MiB at most", mib(before), mib(most));
+    assert!(mib(most - before) <= 16.0, "from {:.1} to {:.1} MiB", mib(before), mib(most));
+    service.signal("TERM");
+    assert_eq!(service.exit(Duration::from_secs(10)).await, 0);
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_ends_its_process_every_time_is_buried_without_another_run() {
+    let app = TestApp::with(&[FAULTS]).await;
+    let acme = app.tenant("acme").await;
+    bulk(&app.database, &acme.id.to_string(), "faults.nothing", 1, 5).await;
+    eventually("the dead letter", || async {
+        (app.metric("jobs_dead_letters_total", &["queue=\"faults\""]).await == 1.0).then_some(())
     })
     .await;
-    assert!(most - first < 128.0 * 1_048_576.0, "from {first} to {most} bytes");
-    drop(owner);
+    let dead = process::text(&process::run(&["job", "dead"], &process::settings(&app.database)).stdout);
+    assert!(dead.contains("its runs never ended"), "{dead}");
+    // What this process does not know is left alone, for one that does.
+    bulk(&app.database, &acme.id.to_string(), "of.the.next.release", 1, 0).await;
+    bulk(&app.database, &acme.id.to_string(), "faults.nothing", 20, 0).await;
+    eventually("the known ones", || async { (left(&app.database).await == 1).then_some(()) }).await;
+    eventually("it counts as waiting", || async {
+        (app.metric("jobs_pending", &["queue=\"faults\""]).await == 1.0).then_some(())
+    })
+    .await;
+    assert!(app.metric("jobs_oldest_age_seconds", &["queue=\"faults\""]).await > 0.0);
     app.stop().await;
 }
 

@@ -18,6 +18,7 @@ use crate::support::{
     eventually,
     process::{Process, Service, run, settings, text},
     services,
+    sinks::Collector,
 };
 
 struct World {
@@ -103,6 +104,81 @@ async fn killed_between_charge_and_settle_the_order_is_paid_after_a_restart_and_
     assert_eq!(world.charges().await.len(), 1);
     let stock = public.get(&format!("/v1/products/{product}"), &world.key).await.ok(200)["stock"].clone();
     assert_eq!(stock, 9);
+    world.end(service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_settling_a_pending_order_it_is_charged_once() {
+    let mut world = World::new(None).await;
+    // The provider is away: its port is free, nothing listens.
+    let address = world.books.base.trim_start_matches("http://").to_owned();
+    world.sandbox.signal("KILL");
+    world.sandbox.exit(Duration::from_secs(5)).await;
+    let (service, public) = world.service().await;
+    let product = world.product(&public).await;
+    let pending = Answer::of(world.order(&public, &product, "tok_slow")).await.ok(202);
+    // It comes back, and the job charges; in the middle of that the service dies.
+    world.variables.insert("APP__SHOP__SANDBOX__BIND".to_owned(), address);
+    world.sandbox = Process::spawn(&["payment-sandbox"], &world.variables);
+    world.sandbox.line("payment_sandbox_started").await;
+    eventually("the charge by the job", || async { world.charges().await.first().cloned() }).await;
+    service.signal("KILL");
+    drop(service);
+
+    let (service, public) = world.service().await;
+    let path = format!("/v1/orders/{}", pending["id"].as_str().unwrap());
+    eventually("the settled order", || async {
+        (public.get(&path, &world.key).await.ok(200)["status"] == "paid").then_some(())
+    })
+    .await;
+    assert_eq!(world.charges().await.len(), 1);
+    world.end(service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_one_trace_over_both_processes() {
+    let mut world = World::new(None).await;
+    let collector = Collector::start();
+    world.sandbox.signal("TERM");
+    world.sandbox.exit(Duration::from_secs(10)).await;
+    world.variables.insert("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), collector.endpoint.clone());
+    world.variables.insert("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "100".to_owned());
+    world
+        .variables
+        .insert("APP__SHOP__SANDBOX__BIND".to_owned(), world.books.base.trim_start_matches("http://").to_owned());
+    world.sandbox = Process::spawn(&["payment-sandbox"], &world.variables);
+    world.sandbox.line("payment_sandbox_started").await;
+    let (service, public) = world.service().await;
+    let product = world.product(&public).await;
+    let placed = Answer::of(world.order(&public, &product, "tok_ok")).await;
+    placed.ok(201);
+    let trace = eventually("both ends of the trace", || async {
+        let trace = collector.trace(placed.header("x-trace-id"));
+        let from = |service: &str| trace.iter().any(|seen| seen.resource("service.name").as_deref() == Some(service));
+        (from("keel") && from("payment-sandbox") && trace.iter().any(|seen| seen.span.name == "POST /v1/orders"))
+            .then_some(trace)
+    })
+    .await;
+    let find = |service: &str, name: &str, kind: i32| {
+        trace
+            .iter()
+            .find(|seen| {
+                seen.span.name == name
+                    && seen.span.kind == kind
+                    && seen.resource("service.name").as_deref() == Some(service)
+            })
+            .unwrap_or_else(|| panic!("{service} {name}: {trace:#?}"))
+    };
+    let call = find("keel", "POST /charges", 3);
+    assert_eq!(
+        find("payment-sandbox", "POST /charges", 2).parent(),
+        call.id(),
+        "the sandbox's server span hangs on our call"
+    );
+    assert_eq!(call.parent(), find("keel", "orders.charge", 1).id());
+    for (name, kind) in [("INSERT orders", 3), ("SET", 3), ("POST /v1/orders", 2)] {
+        find("keel", name, kind);
+    }
     world.end(service).await;
 }
 

@@ -133,7 +133,17 @@ async fn a_slow_provider_is_waited_for() {
     let acme = app.tenant("acme").await;
     let oak = product(&app, &acme, "OAK", 1999, "EUR", 10).await;
     assert_eq!(place(&app, &acme, "k-1", &order(&oak, 1, "tok_slow")).await.ok(201)["status"], "paid");
-    place(&app, &acme, "k-2", &order(&oak, 1, "tok_nonsense")).await.ok(202);
+    // What the provider will never take is a decline, not a question to ask for ever.
+    place(&app, &acme, "k-2", &order(&oak, 1, "tok_nonsense")).await.problem(402, "payment_declined");
+    // A twin in the middle of it is told so.
+    let body = order(&oak, 1, "tok_slow");
+    let (first, twin) = tokio::join!(place(&app, &acme, "k-3", &body), async {
+        eventually("the first is at the provider", || async { (app.charges().await.len() == 2).then_some(()) }).await;
+        place(&app, &acme, "k-3", &body).await
+    });
+    first.ok(201);
+    twin.problem(409, "idempotency_key_in_progress");
+    assert_eq!(app.charges().await.len(), 2);
     app.stop().await;
 }
 
@@ -260,6 +270,11 @@ async fn the_trace_reads_like_the_code_and_the_job_links_to_it() {
     let id = placed.ok(202)["id"].as_str().unwrap().to_owned();
     settled(&app, &acme, &id, "paid").await;
     let trace = SHARED.trace(placed.header("x-trace-id"), 14).await;
+    assert!(
+        trace
+            .iter()
+            .any(|seen| seen.span.name == "SET" && seen.attribute("db.system.name").as_deref() == Some("redis"))
+    );
     let named =
         |name: &str| trace.iter().find(|seen| seen.span.name == name).unwrap_or_else(|| panic!("{name} in {trace:#?}"));
     let server = named("POST /v1/orders");

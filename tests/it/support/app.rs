@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, ops::Deref, time::Instant};
 
+use keel::shop::sandbox::{self, Sandbox};
 use keel::{
-    app::{App, Running, Sandbox},
+    app::{App, Running},
     config::Config,
     platform::{
         config::Sources,
@@ -74,19 +75,19 @@ impl TestApp {
         let own_provider = different.settings.contains_key("APP__SHOP__PAYMENTS__URL");
         variables.extend(different.settings);
         let mut sources = Sources { directory: None, variables, built_in: keel::config::FILES };
-        let mut sandbox = None;
+        let mut provider = None;
         if !own_provider {
             let config = keel::config::load(&sources).readable().unwrap();
-            let started = keel::app::start_sandbox(&config, &SHARED.telemetry).await.unwrap();
+            let started = sandbox::start(&config.shop_sandbox, &config.http, &SHARED.telemetry).await.unwrap();
             let url = format!("http://{}", started.address);
             sources.variables.insert("APP__SHOP__PAYMENTS__URL".to_owned(), url.clone());
-            sandbox = Some((Client::new(url), started));
+            provider = Some((Client::new(url), started));
         }
         let config = keel::config::load(&sources).servable().unwrap();
         let running = App::build(&config, &SHARED.telemetry).unwrap().start(Instant::now()).await.unwrap();
         let client = Client::new(format!("http://{}", running.public));
         let admin = Client::new(format!("http://{}", running.admin));
-        Self { client, admin, database, config, running, sandbox }
+        Self { client, admin, database, config, running, sandbox: provider }
     }
 
     pub async fn ready(&self) {
