@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Charge, Gateway, Outcome, Refund, Unknown};
 use crate::{
     platform::{
-        config::Faults,
+        config::{Faults, Setting as _},
         outbound::{Answer, Call, Dependency, Outbound, json},
     },
     section,
@@ -33,6 +33,13 @@ section! {
 
 impl PaymentsConfig {
     pub fn check(&self, faults: &mut Faults) {
+        // The job would ask while the request still waits.
+        if self.settle_after <= self.timeout {
+            let (after, timeout) = (self.settle_after.show(), self.timeout.show());
+            faults.add(format!(
+                "shop.payments.settle_after: {after} must be longer than shop.payments.timeout, {timeout}"
+            ));
+        }
         if !Url::parse(&self.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
             faults.add(format!(
                 "shop.payments.url: expected a URL such as https://payments.example.com, got \"{}\"",

@@ -172,6 +172,7 @@ fn what_serve_would_refuse_is_found_by_the_check() {
             "10s",
             "database.acquire_timeout: \"10s\" must be shorter than http.request_timeout",
         ),
+        ("APP__SHOP__PAYMENTS__SETTLE_AFTER", "1s", "shop.payments.settle_after: \"1s\" must be longer than"),
         ("APP__SHOP__PAYMENTS__URL", "nowhere", "shop.payments.url: expected a URL"),
         ("APP__OUTBOUND__ALLOW_PRIVATE", "true", "outbound.allow_private:"),
     ];
