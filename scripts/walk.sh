@@ -118,8 +118,13 @@ start_and_walk() {
   local log supervisor started=$SECONDS
   log=$(mktemp)
   # A process group of its own, as a terminal gives one: a shell without job control starts children deaf to SIGINT.
+  # One that was itself started deaf can't heal that alone; coreutils can.
+  local hearing=()
+  if env --default-signal=INT true 2>/dev/null; then
+    hearing=(env --default-signal=INT,QUIT)
+  fi
   set -m
-  make --no-print-directory run >"$log" 2>&1 &
+  "${hearing[@]}" make --no-print-directory run >"$log" 2>&1 &
   supervisor=$!
   set +m
   # shellcheck disable=SC2064 # the values of now are meant

@@ -178,8 +178,10 @@ impl App {
         };
         let admin_listener = admin_listener.into_std().map_err(|error| error.to_string())?;
         let (health, registry) = (self.health.clone(), self.registry.clone());
-        let admin = admin::spawn(admin_listener, limits.head_timeout, health, registry, admin_stop.clone())
-            .map_err(|error| format!("the admin thread can't be started: {error}"))?;
+        let (level, token) = (self.telemetry.log_level.clone(), self.config.admin.token.clone());
+        let admin =
+            admin::spawn(admin_listener, limits.head_timeout, health, registry, level, token, admin_stop.clone())
+                .map_err(|error| format!("the admin thread can't be started: {error}"))?;
         #[expect(clippy::disallowed_methods, reason = "the accept loop; each request gets its own context")]
         let serving = tokio::spawn(server::run(public, service, limits, stop.clone()));
         self.boot.record("listen", started.elapsed());

@@ -1,22 +1,30 @@
-//! The second listener: health, metrics, version. Never public. It runs on a thread and runtime of
+//! The second listener: health, metrics, version, log level. Never public. It runs on a thread and runtime of
 //! its own, so that it answers while the main runtime is busy or stuck.
+
+mod level;
 
 use std::net::SocketAddr;
 
 use axum::{
     Router,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
     routing::get,
 };
 use serde_json::json;
 use tokio::net::TcpListener;
+use tower_http::compression::CompressionLayer;
 
 use super::{
+    config::Secret,
     error::Error,
     http::{extract::Json, server},
     lifecycle::Health,
-    telemetry::{build, metrics::Registry},
+    telemetry::{
+        build,
+        logs::level::LogLevel,
+        metrics::{Registry, openmetrics},
+    },
 };
 use crate::section;
 
@@ -25,13 +33,15 @@ section! {
     pub struct AdminConfig in "admin" {
         /// Address to listen on; port 0 takes a free one. Keep it off public networks.
         pub bind: SocketAddr,
+        /// Bearer token for what changes state; without one nothing can be changed.
+        pub token: Option<Secret>,
     }
 }
 
 /// Few callers: probes, one or two scrapers, a person.
 const MAX_CONNECTIONS: usize = 64;
 
-fn router(health: Health, registry: Registry) -> Router {
+fn router(health: Health, registry: Registry, level: LogLevel, token: Option<Secret>) -> Router {
     let schema = super::db::migrations::MIGRATOR.iter().map(|migration| migration.version).max();
     let version = json!({
         "version": build::VERSION,
@@ -39,12 +49,21 @@ fn router(health: Health, registry: Registry) -> Router {
         "schema_version": schema,
     });
     health_routes(health)
-        .route(
-            "/metrics",
-            get(async move || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.text())),
-        )
+        .route("/metrics", get(async move |headers: HeaderMap| scrape(&registry, &headers)))
         .route("/version", get(async move || Json(version)))
+        .merge(level::router(level, token))
+        .layer(CompressionLayer::new())
         .fallback(async || Error::not_found("route_not_found", "There is no such route."))
+}
+
+/// OpenMetrics with exemplars for who asks for it, plain text for everybody else.
+fn scrape(registry: &Registry, headers: &HeaderMap) -> impl IntoResponse + use<> {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if openmetrics::is_preferred(accept) {
+        ([(header::CONTENT_TYPE, openmetrics::CONTENT_TYPE)], registry.openmetrics())
+    } else {
+        ([(header::CONTENT_TYPE, openmetrics::TEXT_CONTENT_TYPE)], registry.text())
+    }
 }
 
 fn health_routes(health: Health) -> Router {
@@ -93,6 +112,8 @@ pub fn spawn(
     head_timeout: std::time::Duration,
     health: Health,
     registry: Registry,
+    level: LogLevel,
+    token: Option<Secret>,
     stop: server::Stop,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -100,7 +121,7 @@ pub fn spawn(
         runtime.block_on(async move {
             let listener = TcpListener::from_std(listener).expect("a bound, non-blocking socket");
             let limits = server::Limits { max_connections: MAX_CONNECTIONS, head_timeout };
-            server::run(listener, router(health, registry), limits, stop).await;
+            server::run(listener, router(health, registry, level, token), limits, stop).await;
         });
     })
 }

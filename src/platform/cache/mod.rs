@@ -140,7 +140,7 @@ impl Redis {
         }
         span.end();
         let labels = Operation { db_system_name: "redis", db_query_summary: operation, error_type };
-        self.operations.with(&labels).observe(took.as_secs_f64());
+        self.operations.with(&labels).observe_in(took.as_secs_f64(), span.span_context());
         context::with_current(|request| request.cost.add_redis(took));
         result
     }

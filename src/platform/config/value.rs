@@ -113,21 +113,28 @@ fn quantity(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit.trim()))
 }
 
+/// Reads `500ms`, `5s`, `15m`, `1h`.
+///
+/// # Errors
+/// What was expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a duration with its unit (ms, s, m, h) such as \"500ms\" or \"5s\"".to_owned();
+    let (number, unit) = quantity(text).ok_or_else(expected)?;
+    let millis = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1_000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => None,
+    };
+    millis.map(Duration::from_millis).ok_or_else(expected)
+}
+
 impl Setting for Duration {
     const KIND: &'static str = "duration";
 
     fn parse(value: &Value) -> Result<Self, String> {
-        let expected = || "expected a duration with its unit (ms, s, m, h) such as \"500ms\" or \"5s\"".to_owned();
-        let text = text(value).ok_or_else(expected)?;
-        let (number, unit) = quantity(&text).ok_or_else(expected)?;
-        let millis = match unit {
-            "ms" => Some(number),
-            "s" => number.checked_mul(1_000),
-            "m" => number.checked_mul(60_000),
-            "h" => number.checked_mul(3_600_000),
-            _ => None,
-        };
-        millis.map(Self::from_millis).ok_or_else(expected)
+        duration(&text(value).unwrap_or_default())
     }
 
     fn show(&self) -> String {

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 
 use crate::{
     labels,
-    platform::telemetry::metrics::{Counter, DB_SECONDS, Gauge, Histogram, Registry},
+    platform::telemetry::metrics::{Counter, DB_SECONDS, Gauge, Histogram, Registry, TracedHistogram},
 };
 
 labels! {
@@ -30,7 +30,7 @@ pub struct DbMetrics {
     pub slow: Counter<Summary>,
     pub pending: prometheus::Gauge,
     pub timeouts: prometheus::IntCounter,
-    pub wait: prometheus::Histogram,
+    pub wait: TracedHistogram,
 }
 
 impl DbMetrics {

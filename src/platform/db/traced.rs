@@ -116,7 +116,7 @@ impl<'c> Measure<'c> {
             db_query_summary: self.summary,
             error_type: failure.map_or("", metric_error),
         };
-        self.db.metrics.operations.with(&labels).observe(took.as_secs_f64());
+        self.db.metrics.operations.with(&labels).observe_in(took.as_secs_f64(), span.span_context());
         context::with_current(|request| request.cost.add_query(took));
         if took >= self.db.slow_query {
             self.db.metrics.slow.with(&Summary { db_query_summary: self.summary }).inc();

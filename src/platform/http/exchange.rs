@@ -141,7 +141,7 @@ impl Exchange {
             http_response_status_code: self.status,
             error_type,
         };
-        metrics.duration.with(&labels).observe(took.as_secs_f64());
+        metrics.duration.with(&labels).observe_in(took.as_secs_f64(), self.span.span().span_context());
         if self.status == 500 {
             let kind = if code == "panic" { "panic" } else { "error" };
             metrics.unhandled.with(&Unhandled { kind }).inc();

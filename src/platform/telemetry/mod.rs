@@ -20,13 +20,14 @@ use std::{
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
 use self::{
     logs::{
         LogConfig,
         json::{Identity, LineCounts, LogLayer},
+        level::LogLevel,
         writer::LogWriter,
     },
     metrics::Registry,
@@ -65,6 +66,7 @@ pub struct Telemetry {
     provider: SdkTracerProvider,
     writer: LogWriter,
     export_failures: Failures,
+    pub log_level: LogLevel,
 }
 
 labels! {
@@ -81,6 +83,9 @@ impl Telemetry {
     /// A log filter or an `OTEL_*` value that can't be used, in words.
     pub fn init(options: Options<'_>) -> Result<Self, String> {
         let filter = EnvFilter::try_new(&options.log.filter).map_err(|error| format!("log.filter: {error}"))?;
+        let (filter, handle) = reload::Layer::new(filter);
+        let log_level =
+            LogLevel::new(&options.log.filter, move |filter| handle.reload(filter).map_err(|error| error.to_string()));
         let export_failures = Failures::default();
         let provider = traces::provider(
             options.service,
@@ -113,7 +118,7 @@ impl Telemetry {
             .try_init()
             .map_err(|error| error.to_string())?;
         install_panic_hook();
-        Ok(Self { tracer, provider, writer, export_failures })
+        Ok(Self { tracer, provider, writer, export_failures, log_level })
     }
 
     /// Registers what telemetry says about itself.

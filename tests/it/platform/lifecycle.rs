@@ -321,3 +321,42 @@ async fn what_readiness_requires_is_a_setting_and_checks_that_stop_coming_count_
     drop(service);
     services::drop_database(&database).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_level_changes_for_a_while_with_the_token_and_goes_back_by_itself() {
+    let (database, mut variables, key) = prepared().await;
+    variables.insert("APP__ADMIN__TOKEN".to_owned(), "let-me-in".to_owned());
+    let mut service = Service::serve(&variables);
+    let (public, admin) = service.clients().await;
+    ready(&admin).await;
+    let put = async |path: &str, token: &str, filter: &'static str| {
+        Answer::of(admin.request(reqwest::Method::PUT, path, token).body(filter)).await
+    };
+    put("/log-level", "", "debug").await.problem_without_ids(401, "invalid_admin_token");
+    put("/log-level", "wrong", "debug").await.problem_without_ids(401, "invalid_admin_token");
+    put("/log-level", "let-me-in", "a=b=c").await.problem_without_ids(400, "malformed_log_level");
+    put("/log-level?ttl=1", "let-me-in", "debug").await.problem_without_ids(400, "malformed_log_level");
+    assert_eq!(
+        admin.get("/log-level", "").await.ok(200),
+        json!({"filter": "info", "configured": "info", "reverts_in_seconds": null})
+    );
+    put("/log-level?ttl=700ms", "let-me-in", "error").await.ok(200);
+    let quiet = public.get("/v1/tenant", &key).await;
+    assert_eq!(quiet.header("x-trace-id").len(), 32, "the level of the logs takes nothing from the traces");
+    let reverted = service.line("log_level_reverted").await;
+    assert_eq!(reverted["to"], "info");
+    let loud = public.get("/v1/tenant", &key).await;
+    let of = |answer: &Answer| {
+        service.lines().into_iter().filter(|line| line["request_id"] == answer.header("x-request-id")).count()
+    };
+    eventually("the line of the second request", || async { (of(&loud) == 1).then_some(()) }).await;
+    assert_eq!(of(&quiet), 0);
+    let changed = service.line("log_level_changed").await;
+    assert_eq!(
+        (changed["from"].as_str(), changed["to"].as_str(), changed["ttl_seconds"].as_u64()),
+        (Some("info"), Some("error"), Some(0))
+    );
+    service.signal("TERM");
+    assert_eq!(service.exit(SOON).await, 0);
+    services::drop_database(&database).await;
+}

@@ -231,3 +231,29 @@ async fn the_metrics_are_valid_and_say_what_happened() {
     }
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bucket_of_a_request_leads_to_its_trace() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let answer = app.get("/v1/tenant", &acme.key).await;
+    answer.ok(200);
+    let accept = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let scrape = Answer::of(app.admin.request(reqwest::Method::GET, "/metrics", "").header("accept", accept)).await;
+    assert_eq!(scrape.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(scrape.text.ends_with("# EOF\n"));
+    let exemplar = format!("trace_id=\"{}\"", answer.header("x-trace-id"));
+    for family in ["http_server_request_duration_seconds_bucket{", "db_client_operation_duration_seconds_bucket{"] {
+        let found = scrape.text.lines().any(|line| line.starts_with(family) && line.contains(&exemplar));
+        assert!(found, "{family} has no exemplar of {exemplar}");
+    }
+    // A trace that is not sampled is no example.
+    let quiet = app
+        .request(reqwest::Method::GET, "/v1/tenant", &acme.key)
+        .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4799-00f067aa0ba902b7-00");
+    Answer::of(quiet).await.ok(200);
+    let scrape = Answer::of(app.admin.request(reqwest::Method::GET, "/metrics", "").header("accept", accept)).await;
+    assert!(!scrape.text.contains("4bf92f3577b34da6a3ce929d0e0e4799"));
+    assert_eq!(app.admin.get("/metrics", "").await.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    app.stop().await;
+}

@@ -48,6 +48,12 @@ impl Answer {
         body
     }
 
+    /// A problem of the admin listener, where requests have no ids.
+    #[track_caller]
+    pub fn problem_without_ids(&self, status: u16, code: &str) {
+        assert_eq!((self.status, self.json()["code"].as_str()), (status, Some(code)), "{}", self.text);
+    }
+
     #[track_caller]
     pub fn ok(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);

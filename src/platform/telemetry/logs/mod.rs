@@ -1,6 +1,8 @@
-//! Structured logs: one JSON object a line (`json`), through a writer that never blocks (`writer`).
+//! Structured logs: one JSON object a line (`json`), through a writer that never blocks (`writer`), at a
+//! level that can be changed for a while (`level`).
 
 pub mod json;
+pub mod level;
 pub mod writer;
 
 use tracing_subscriber::EnvFilter;

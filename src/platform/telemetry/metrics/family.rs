@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
+use opentelemetry::trace::SpanContext;
 use parking_lot::RwLock;
 use prometheus::{
     HistogramOpts, IntCounter, Opts,
@@ -11,7 +12,10 @@ use prometheus::{
     proto::{MetricFamily, MetricType},
 };
 
-use super::registry::Definition;
+use super::{
+    openmetrics::{Exemplars, Slots, key},
+    registry::Definition,
+};
 
 /// A bounded label set.
 pub trait Labels: Clone + Eq + Hash + Send + Sync + 'static {
@@ -53,12 +57,38 @@ impl Instrument for prometheus::Gauge {
     }
 }
 
-impl Instrument for prometheus::Histogram {
+/// A histogram that keeps an example of each bucket. Cheap to clone.
+#[derive(Clone)]
+pub struct TracedHistogram {
+    histogram: prometheus::Histogram,
+    slots: Arc<Slots>,
+}
+
+impl TracedHistogram {
+    pub fn observe(&self, value: f64) {
+        self.histogram.observe(value);
+    }
+
+    /// Counts a value and offers it as the example of its bucket, found by `span`'s trace.
+    pub fn observe_in(&self, value: f64, span: &SpanContext) {
+        self.histogram.observe(value);
+        self.slots.offer(value, span);
+    }
+}
+
+impl Metric for TracedHistogram {
+    fn metric(&self) -> prometheus::proto::Metric {
+        self.histogram.metric()
+    }
+}
+
+impl Instrument for TracedHistogram {
     const KIND: MetricType = MetricType::HISTOGRAM;
 
     fn build(definition: &Definition, labels: HashMap<String, String>) -> prometheus::Result<Self> {
         let opts = HistogramOpts::new(definition.name, definition.help).buckets(definition.bounds.to_vec());
-        Self::with_opts(opts.const_labels(labels))
+        let histogram = prometheus::Histogram::with_opts(opts.const_labels(labels))?;
+        Ok(Self { histogram, slots: Arc::new(Slots::new(definition.bounds)) })
     }
 }
 
@@ -71,7 +101,7 @@ pub struct Family<L, I> {
 
 pub type Counter<L = ()> = Arc<Family<L, IntCounter>>;
 pub type Gauge<L = ()> = Arc<Family<L, prometheus::Gauge>>;
-pub type Histogram<L = ()> = Arc<Family<L, prometheus::Histogram>>;
+pub type Histogram<L = ()> = Arc<Family<L, TracedHistogram>>;
 
 impl<L: Labels, I: Instrument> Family<L, I> {
     /// # Errors
@@ -96,6 +126,14 @@ impl<L: Labels, I: Instrument> Family<L, I> {
     fn child(&self, labels: &L) -> I {
         let values = L::NAMES.iter().map(|name| (*name).to_owned()).zip(labels.values()).collect();
         I::build(&self.definition, values).expect("the labels were checked by Desc::new")
+    }
+}
+
+impl<L: Labels> Family<L, TracedHistogram> {
+    /// The examples of all series, read once a scrape.
+    pub(super) fn exemplars(&self) -> Exemplars {
+        let children = self.children.read();
+        children.values().map(|child| (key(child.metric().get_label()), child.slots.read())).collect()
     }
 }
 

@@ -1,12 +1,14 @@
-//! Metrics: typed families (`family`), the registry and its catalogue (`registry`), the process
+//! Metrics: typed families (`family`), the registry and its catalogue (`registry`), the format with
+//! exemplars (`openmetrics`), the tenant label (`tenants`), the process
 //! and runtime collectors (`process`). Families are declared beside what they measure.
 
 pub mod family;
+pub mod openmetrics;
 pub mod process;
 pub mod registry;
 pub mod tenants;
 
-pub use family::{Counter, Gauge, Histogram, Labels};
+pub use family::{Counter, Gauge, Histogram, Labels, TracedHistogram};
 pub use registry::{Definition, Registry};
 
 /// Bounds the OpenTelemetry HTTP conventions advise, in seconds.

@@ -12,6 +12,7 @@ use prometheus::{
 use serde::Serialize;
 
 use super::family::{Counter, Family, Gauge, Histogram, Instrument, Labels, Shared, family};
+use super::openmetrics::{self, Exemplars};
 
 /// What a metric is: one row of the catalogue.
 #[derive(Clone, Debug, Serialize)]
@@ -31,7 +32,10 @@ pub struct Definition {
 pub struct Registry {
     prometheus: prometheus::Registry,
     definitions: Arc<Mutex<Vec<Definition>>>,
+    exemplars: Arc<Mutex<Vec<(&'static str, ExemplarSource)>>>,
 }
+
+type ExemplarSource = Box<dyn Fn() -> Exemplars + Send + Sync>;
 
 impl Registry {
     pub fn counter<L: Labels>(&self, name: &'static str, help: &'static str, limit: usize) -> Counter<L> {
@@ -49,7 +53,11 @@ impl Registry {
         bounds: &'static [f64],
         limit: usize,
     ) -> Histogram<L> {
-        self.family(Definition { name, kind: "histogram", help, labels: L::NAMES, limit, bounds })
+        let family: Histogram<L> =
+            self.family(Definition { name, kind: "histogram", help, labels: L::NAMES, limit, bounds });
+        let source = Arc::clone(&family);
+        self.exemplars.lock().push((name, Box::new(move || source.exemplars())));
+        family
     }
 
     /// A gauge whose values are read at scrape time.
@@ -105,14 +113,22 @@ impl Registry {
         all
     }
 
+    fn gather(&self) -> Vec<MetricFamily> {
+        // A family without series yet is no sample; the crate's encoder refuses it.
+        self.prometheus.gather().into_iter().filter(|family| !family.get_metric().is_empty()).collect()
+    }
+
     /// Prometheus text format 0.0.4.
     pub fn text(&self) -> String {
         let mut out = Vec::with_capacity(16 << 10);
-        // A family without series yet is no sample; the encoder refuses it.
-        let families: Vec<MetricFamily> =
-            self.prometheus.gather().into_iter().filter(|family| !family.get_metric().is_empty()).collect();
-        TextEncoder::new().encode(&families, &mut out).expect("writing to memory does not fail");
+        TextEncoder::new().encode(&self.gather(), &mut out).expect("writing to memory does not fail");
         String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// OpenMetrics 1.0, with exemplars.
+    pub fn openmetrics(&self) -> String {
+        let exemplars = self.exemplars.lock().iter().map(|(name, source)| (*name, source())).collect();
+        openmetrics::encode(&self.gather(), &exemplars)
     }
 }
 
