@@ -83,6 +83,15 @@ order() {
   HEADERS=()
 }
 
+# One charge for an order, whatever happened on the way.
+charged() {
+  local times
+  [[ -n ${SANDBOX:-} ]] || return 0
+  times=$(curl -sS --max-time 10 "$SANDBOX/charges" | grep -o "\"order_id\":\"$1\"" | wc -l)
+  ((times == 1)) || { echo "walk: order $1 was charged $times times" >&2; exit 1; }
+  echo "  one charge for ${1}"
+}
+
 walk_orders() {
   local key=walk-$RANDOM-$$ id deadline
   order 201 "$key" "$1" 2 tok_ok
@@ -102,6 +111,7 @@ walk_orders() {
     sleep 0.5
   done
   echo '  202 -> paid, settled by its job'
+  charged "$id" && charged "$pending"
   expect 200 POST "/v1/orders/$id/cancel" "$KEY"
   [[ $BODY == *'"status":"cancelled"'* ]] || { echo "walk: not cancelled: $BODY" >&2; exit 1; }
 }
@@ -136,6 +146,7 @@ start_and_walk() {
   API=$(sed -n 's/^ *API  *\(http.*\)/\1/p' "$log")
   KEY=$(sed -n 's/^ *acme  *\(ak_.*\)/\1/p' "$log")
   OTHER_KEY=$(sed -n 's/^ *globex  *\(ak_.*\)/\1/p' "$log")
+  SANDBOX=$(sed -n 's|^ *Sandbox  *\(http[^ ]*\)/charges .*|\1|p' "$log")
   READ_KEY=$(read_key)
   echo "walk: make run answers after $((SECONDS - started)) s"
   walk

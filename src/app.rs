@@ -101,7 +101,7 @@ impl App {
             &shop::Platform {
                 db: &db,
                 pepper: &pepper,
-                caches: &Caches::new(redis.clone(), &config.redis.key_prefix, &registry),
+                caches: &Caches::new(redis.clone(), &config.redis.key_prefix, config.http.request_timeout, &registry),
                 idempotency: &idempotency,
                 outbound: &Outbound::build(&config.outbound, telemetry, &registry)?,
                 registry: &registry,

@@ -29,8 +29,9 @@ labels! {
 
 /// No value is an empty string, so this can stand for "changed just now".
 const TOMBSTONE: &str = "";
-/// Longer than any load: a request ends after `http.request_timeout`, 5 s by default.
-const TOMBSTONE_TTL: Duration = Duration::from_secs(15);
+/// A tombstone outlives every load. The request is answered by its timeout, but its work may go on
+/// to the database's own limits.
+const SHORTEST_TOMBSTONE: Duration = Duration::from_secs(15);
 
 type Flight = OnceCell<Result<Arc<str>, Arc<Error>>>;
 
@@ -41,6 +42,7 @@ pub struct ReadThrough {
     prefix: Arc<str>,
     kind: &'static str,
     ttl: Duration,
+    tombstone: Duration,
     requests: Counter<Outcome>,
     flights: Arc<Mutex<HashMap<Key, Weak<Flight>>>>,
 }
@@ -50,17 +52,19 @@ pub struct ReadThrough {
 pub struct Caches {
     redis: Option<Redis>,
     prefix: Arc<str>,
+    tombstone: Duration,
     requests: Counter<Outcome>,
 }
 
 impl Caches {
-    pub fn new(redis: Option<Redis>, prefix: &str, registry: &Registry) -> Self {
+    /// `request_timeout` says how long a load may take.
+    pub fn new(redis: Option<Redis>, prefix: &str, request_timeout: Duration, registry: &Registry) -> Self {
         let requests: Counter<Outcome> =
             registry.counter("cache_requests_total", "Reads through the cache, by outcome.", 8);
         for outcome in ["hit", "miss", "error"] {
             requests.with(&Outcome { outcome });
         }
-        Self { redis, prefix: prefix.into(), requests }
+        Self { redis, prefix: prefix.into(), tombstone: SHORTEST_TOMBSTONE.max(request_timeout * 2), requests }
     }
 
     /// A cache for values of `kind`, kept for `ttl`.
@@ -70,6 +74,7 @@ impl Caches {
             prefix: Arc::clone(&self.prefix),
             kind,
             ttl,
+            tombstone: self.tombstone,
             requests: self.requests.clone(),
             flights: Arc::default(),
         }
@@ -115,7 +120,7 @@ impl ReadThrough {
         self.flights.lock().remove(&key);
         let Some(redis) = &self.redis else { return };
         let mut command = redis::cmd("SET");
-        command.arg(key.as_str()).arg(TOMBSTONE).arg("PX").arg(TOMBSTONE_TTL.as_millis().to_string());
+        command.arg(key.as_str()).arg(TOMBSTONE).arg("PX").arg(self.tombstone.as_millis().to_string());
         if let Err(error) = redis.run::<()>("SET", &command).await {
             tracing::warn!(error = %error, kind = self.kind, "cache_invalidation_failed");
         }

@@ -48,7 +48,8 @@ pub fn complete(mut api: OpenApi, title: &str, version: &str) -> OpenApi {
     api.info.description = Some(
         "Multi-tenant API. Errors are application/problem+json (RFC 9457) with the ids to quote to support.".to_owned(),
     );
-    api.info.license = None;
+    // The generator puts itself there.
+    (api.info.license, api.info.contact) = (None, None);
     let components = api.components.get_or_insert_default();
     components.schemas.extend(problem::schemas());
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("API key: ak_…")).build();

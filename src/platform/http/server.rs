@@ -1,9 +1,24 @@
 //! The accept loop, for both listeners: HTTP/1.1 on hyper with a cap on connections, a limit on
 //! the head and on idle time, and a drain with an end. `axum::serve` has none of these (trap 7).
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use axum::{body::Body, extract::ConnectInfo, http::Request, response::Response};
+use axum::{
+    body::{Body, Bytes},
+    extract::ConnectInfo,
+    http::Request,
+    response::Response,
+};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -25,6 +40,9 @@ const HEAD_BYTES: usize = 64 << 10;
 const HEAD_FIELDS: usize = 100;
 /// After a failed accept (no descriptors left): long enough not to spin, short enough not to notice.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection without a request for so long is closed at the drain.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// How a listener is told to end.
 #[derive(Clone, Debug, Default)]
@@ -102,10 +120,13 @@ where
 {
     // Answers are written whole; waiting for more to send only delays them.
     let _best_effort = stream.set_nodelay(true);
+    let busy = Busy::default();
+    let requests = busy.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
-        service.clone().oneshot(request)
+        let (work, held) = (service.clone().oneshot(request), requests.begin());
+        async move { work.await.map(|response| response.map(|body| Body::new(HeldBody { body, _held: held }))) }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -121,6 +142,8 @@ where
             serving.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = serving.as_mut() => ended,
+                // hyper closes what is idle; half a head it would wait for.
+                () = busy.idle() => return,
                 () = stop.kill.cancelled() => return,
             }
         }
@@ -128,5 +151,57 @@ where
     if let Err(error) = ended {
         // Clients break off, time out and talk nonsense all day: worth a look only when debugging.
         tracing::debug!(error = %error, "connection_ended");
+    }
+}
+
+/// Requests of one connection that are at work, from their head to the end of their answer.
+#[derive(Clone, Default)]
+struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    fn begin(&self) -> Held {
+        self.0.fetch_add(1, Relaxed);
+        Held(self.clone())
+    }
+
+    /// Ends when there has been no request for a moment: long enough to write out the last answer.
+    async fn idle(&self) {
+        let mut quiet = 0;
+        while quiet < 10 {
+            tokio::time::sleep(QUIET / 10).await;
+            quiet = if self.0.load(Relaxed) == 0 { quiet + 1 } else { 0 };
+        }
+    }
+}
+
+/// Counts as a request until dropped.
+struct Held(Busy);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An answer that is at work until its last byte is taken.
+struct HeldBody {
+    body: Body,
+    _held: Held,
+}
+
+impl HttpBody for HeldBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

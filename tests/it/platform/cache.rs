@@ -54,7 +54,12 @@ async fn a_load_that_began_before_a_change_does_not_bring_the_old_value_back() {
     use tokio::sync::Notify;
     let app = TestApp::start().await;
     let tenant = TenantId::new();
-    let caches = Caches::new(app.running.app.redis().cloned(), &app.config.redis.key_prefix, &Registry::default());
+    let caches = Caches::new(
+        app.running.app.redis().cloned(),
+        &app.config.redis.key_prefix,
+        Duration::from_secs(5),
+        &Registry::default(),
+    );
     let (cache, id) = (caches.of("thing", Duration::from_secs(60)), Uuid::now_v7());
     let (reading, go_on) = (Notify::new(), Notify::new());
     // A slow reader has the old value in its hands…

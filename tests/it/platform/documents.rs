@@ -11,6 +11,11 @@ async fn the_served_document_is_the_one_in_the_docs() {
     let kept =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json")).unwrap_or_default();
     assert!(served.text == kept, "docs/openapi.json is old; run `make docs`");
+    let info = served.json()["info"].clone();
+    assert_eq!(
+        (&info["title"], &info["contact"], &info["license"]),
+        (&"keel".into(), &serde_json::Value::Null, &serde_json::Value::Null)
+    );
     app.stop().await;
 }
 

@@ -360,3 +360,31 @@ async fn the_log_level_changes_for_a_while_with_the_token_and_goes_back_by_itsel
     assert_eq!(service.exit(SOON).await, 0);
     services::drop_database(&database).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_request_does_not_hold_the_drain_and_a_slow_reader_gets_its_whole_answer() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (database, variables, _) = prepared().await;
+    let mut service = Service::serve(&variables);
+    let (public, admin) = service.clients().await;
+    ready(&admin).await;
+    let address = public.base.trim_start_matches("http://").to_owned();
+    let mut half = tokio::net::TcpStream::connect(&address).await.unwrap();
+    half.write_all(b"GET / HT").await.unwrap();
+    // Asks for the largest answer there is, and reads it only after the drain has begun.
+    let mut slow = tokio::net::TcpStream::connect(&address).await.unwrap();
+    slow.write_all(b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; 1_000];
+    slow.read_exact(&mut answer).await.unwrap();
+    let asked = Instant::now();
+    service.signal("TERM");
+    service.line("shutdown_started").await;
+    tokio::time::timeout(Duration::from_secs(5), slow.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    assert_eq!(body.len(), length, "not cut");
+    assert_eq!(service.exit(SOON).await, 0);
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    services::drop_database(&database).await;
+}

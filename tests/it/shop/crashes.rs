@@ -226,3 +226,23 @@ async fn killed_in_the_middle_of_a_job_between_webhook_sent_and_marked_it_is_sen
     assert_eq!(world.charges().await.len(), 1);
     world.end(service).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_runs_at_sigterm_is_finished_before_the_exit() {
+    let (url, mut webhooks, answer) = receiver().await;
+    let world = World::new(Some(&url)).await;
+    let (mut service, public) = world.service().await;
+    let product = world.product(&public).await;
+    Answer::of(world.order(&public, &product, "tok_ok")).await.ok(201);
+    webhooks.recv().await.unwrap();
+    service.signal("TERM");
+    service.line("shutdown_started").await;
+    answer.notify_one();
+    assert_eq!(service.exit(Duration::from_secs(10)).await, 0);
+    let mut system = services::connect("DATABASE_SYSTEM_URL", &world.database).await;
+    let left: i64 = sqlx::query_scalar("select count(*) from jobs").fetch_one(&mut system).await.unwrap();
+    assert_eq!(left, 0, "done and written down");
+    assert!(webhooks.try_recv().is_err(), "and sent once");
+    drop((system, world.sandbox));
+    services::drop_database(&world.database).await;
+}

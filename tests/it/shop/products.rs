@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, client::Tenant};
+use crate::support::{TestApp, client::Tenant, sinks::SHARED};
 
 fn product(sku: &str) -> Value {
     json!({"sku": sku, "name": "Plank", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 1})
@@ -77,6 +77,10 @@ async fn a_patch_writes_what_it_names_and_nothing_else() {
         assert_eq!(changed, expected, "after {patch}");
         assert_eq!(app.get(&path, &acme.key).await.ok(200), expected);
     }
+    let nothing = app.patch(&path, &acme.key, &json!({})).await;
+    assert_eq!(nothing.ok(200), expected, "not even updated_at");
+    let lines = SHARED.logs("request_id", nothing.header("x-request-id")).await;
+    assert!(lines.iter().any(|line| line["message"] == "product_update_noop"), "{lines:#?}");
     app.post("/v1/products", &acme.key, &product("B-1")).await.ok(201);
     app.patch(&path, &acme.key, &json!({"sku": "B-1"})).await.problem(409, "product_sku_taken");
     app.patch("/v1/products/00000000-0000-0000-0000-000000000000", &acme.key, &json!({"stock": 1}))
