@@ -68,6 +68,8 @@ async fn a_tenant_table_without_protection_is_found_and_refused() {
          create policy p on leaky using (true)",
         "alter table leaky enable row level security; alter table leaky force row level security;
          create policy p on leaky using (tenant_id = current_tenant()) with check (true)",
+        "alter table leaky enable row level security; alter table leaky force row level security;
+         create policy p on leaky using (true) with check (tenant_id = current_tenant())",
     ];
     for protection in half {
         let database = services::database().await;

@@ -257,3 +257,18 @@ async fn the_bucket_of_a_request_leads_to_its_trace() {
     assert_eq!(app.admin.get("/metrics", "").await.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_answer_is_complete_when_its_last_byte_is_taken() {
+    let app = TestApp::start().await;
+    let request = app.request(reqwest::Method::GET, "/openapi.json", "").header("accept-encoding", "gzip");
+    let response = request.send().await.unwrap();
+    let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let bytes = response.bytes().await.unwrap();
+    let canonical =
+        crate::support::eventually("the canonical line", || async { SHARED.logs("request_id", &id).await.pop() }).await;
+    assert_eq!((&canonical["status"], &canonical["outcome"]), (&json!(200), &json!("success")));
+    assert_eq!(canonical["response_bytes"].as_u64(), Some(bytes.len() as u64), "as sent");
+    app.stop().await;
+}
