@@ -167,3 +167,17 @@ impl Loaded {
         self.readable()
     }
 }
+
+impl Config {
+    /// The values that must be hidden wherever they turn up, passwords inside URLs included.
+    pub fn secrets(&self) -> Vec<String> {
+        let urls = [&self.database.url, &self.database.system_url, &self.database.migration_url, &self.redis.url];
+        let passwords = urls.into_iter().flatten().filter_map(|url| {
+            let (credentials, _) = url.expose().split_once("://")?.1.rsplit_once('@')?;
+            Some(credentials.split_once(':')?.1.to_owned())
+        });
+        let plain =
+            [&self.auth.pepper, &self.admin.token].into_iter().flatten().map(|secret| secret.expose().to_owned());
+        passwords.chain(plain).collect()
+    }
+}

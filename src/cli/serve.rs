@@ -10,13 +10,14 @@ use crate::{
     config::Config,
     platform::{
         config::{Environment, Sources},
-        telemetry::{Options, Telemetry, traces::SpanSink},
+        telemetry::{Options, Telemetry, redact, traces::SpanSink},
     },
     shop,
 };
 
 pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
     let booted = Instant::now();
+    redact::protect(config.secrets());
     let telemetry = Telemetry::init(Options {
         service: &config.service.name,
         environment: config.environment,

@@ -2,6 +2,7 @@
 //! runtime of its own. No endpoint configured = no exporter, and spans still give ids to the logs.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{
         Arc,
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use opentelemetry::KeyValue;
+use opentelemetry::{KeyValue, Value, trace::Status};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::{
     Resource,
@@ -18,7 +19,10 @@ use opentelemetry_sdk::{
     trace::{Sampler, SdkTracerProvider, SpanData},
 };
 
-use super::build;
+use super::{
+    build,
+    redact::{MASK, is_secret_key, scrub},
+};
 use crate::platform::config::{Environment, Faults};
 
 /// Where spans go.
@@ -162,7 +166,25 @@ fn grpc() -> Result<SpanExporter, String> {
     exporter.recv().map_err(|error| error.to_string())?.map_err(|error| format!("OTEL_EXPORTER_OTLP_*: {error}"))
 }
 
-/// Counts failed exports; the SDK only logs them.
+/// On the exporter's thread, where it costs no request anything.
+fn scrub_span(span: &mut SpanData) {
+    for attribute in &mut span.attributes {
+        if is_secret_key(attribute.key.as_str()) {
+            attribute.value = Value::from(MASK);
+        } else if let Value::String(text) = &attribute.value
+            && let Cow::Owned(clean) = scrub(text.as_str())
+        {
+            attribute.value = Value::from(clean);
+        }
+    }
+    if let Status::Error { description } = &mut span.status
+        && let Cow::Owned(clean) = scrub(description)
+    {
+        *description = clean.into();
+    }
+}
+
+/// Scrubs spans, and counts failed exports, which the SDK only logs.
 #[derive(Debug)]
 struct Counted<E> {
     inner: E,
@@ -170,7 +192,8 @@ struct Counted<E> {
 }
 
 impl<E: opentelemetry_sdk::trace::SpanExporter> opentelemetry_sdk::trace::SpanExporter for Counted<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+    async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
+        batch.iter_mut().for_each(scrub_span);
         let result = self.inner.export(batch).await;
         if result.is_err() {
             self.failures.fetch_add(1, Relaxed);

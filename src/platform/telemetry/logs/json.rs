@@ -1,5 +1,5 @@
 //! The log layer: one flat JSON object an event, with the trace, the request and the event's own
-//! fields, redacted by key. One visitor, one reused buffer, one hand-over to the writer.
+//! fields, redacted by key and by value. One visitor, one reused buffer, one hand-over to the writer.
 
 use std::{
     cell::RefCell,
@@ -17,7 +17,7 @@ use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 use super::{Format, writer::LogWriter};
 use crate::platform::telemetry::{
     context,
-    redact::{MASK, is_secret_key},
+    redact::{MASK, is_secret_key, scrub},
 };
 
 /// What every line says about the process.
@@ -147,7 +147,7 @@ fn request(out: &mut String) {
         }
         entry(out, "method", request.method);
         entry(out, "route", &request.route);
-        entry(out, "path", &request.path);
+        entry(out, "path", &scrub(&request.path));
     });
 }
 
@@ -192,10 +192,10 @@ impl Fields<'_> {
 
     fn text(&mut self, field: &Field, value: &str) {
         match field.name() {
-            "message" => self.message = Some(value.to_owned()),
+            "message" => self.message = Some(scrub(value).into_owned()),
             name if name.starts_with("log.") => {}
             name if is_secret_key(name) => entry(self.out, name, MASK),
-            name => entry(self.out, name, value),
+            name => entry(self.out, name, &scrub(value)),
         }
     }
 }
@@ -244,7 +244,7 @@ fn pretty(out: &mut String, event: &Event<'_>, message: &str, fields: &str) {
     context::with_current(|request| {
         let _ = match request.job {
             Some(job) => write!(out, " job={job}"),
-            None => write!(out, " {} {}", request.method, request.path.escape_debug()),
+            None => write!(out, " {} {}", request.method, scrub(&request.path).escape_debug()),
         };
     });
     out.push_str(&fields.replace(",\"", " ").replace("\":", "="));

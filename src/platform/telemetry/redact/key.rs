@@ -1,8 +1,4 @@
-//! What must not leave the process, by key. The last line of defence, not the first: secrets are
-//! types (`config::Secret`) and spans list their fields.
-
-/// What stands in a secret's place.
-pub const MASK: &str = "[REDACTED]";
+//! Secrets by the name they stand under.
 
 /// Key names, normalised: lower case, no separators.
 const SECRET_KEYS: &[&str] = &[
