@@ -29,7 +29,7 @@ use crate::{
             Telemetry, build,
             metrics::{Gauge, Registry, process, tenants::TenantLabels},
         },
-        tenancy::{self, api_key::Pepper, directory::Directory},
+        tenancy::{self, activity::Activity, api_key::Pepper, directory::Directory},
     },
     shop,
 };
@@ -50,6 +50,8 @@ pub struct App {
     worker: Worker,
     shelter: Shelter,
     idempotency: Idempotency,
+    tenants: TenantLabels,
+    activity: Activity,
     state: shop::State,
 }
 
@@ -95,6 +97,7 @@ impl App {
         let health = Health::new(&config.readiness, &config.lifecycle);
         let pepper = Pepper::new(config.auth.pepper.as_ref().ok_or("auth.pepper: missing")?);
         let idempotency = Idempotency::new(&config.idempotency, &registry);
+        let (tenants, activity) = (TenantLabels::new(&registry), Activity::default());
         let state = shop::State::new(
             &config.shop,
             &config.shop_payments,
@@ -105,14 +108,29 @@ impl App {
                 idempotency: &idempotency,
                 outbound: &Outbound::build(&config.outbound, telemetry, &registry)?,
                 registry: &registry,
-                tenants: &TenantLabels::new(&registry),
+                tenants: &tenants,
+                activity: &activity,
             },
         )?;
         let jobs = shop::jobs(faults::jobs(JobRegistry::default(), config.faults.enabled), &state);
         let worker = Worker::new(&db, jobs, &config.jobs, telemetry, &registry);
         let (config, telemetry) = (config.clone(), telemetry.clone());
         let shelter = Shelter::new(config.http.request_timeout);
-        Ok(Self { config, telemetry, registry, db, redis, health, boot, worker, shelter, idempotency, state })
+        Ok(Self {
+            config,
+            telemetry,
+            registry,
+            db,
+            redis,
+            health,
+            boot,
+            worker,
+            shelter,
+            idempotency,
+            tenants,
+            activity,
+            state,
+        })
     }
 
     pub fn redis(&self) -> Option<&Redis> {
@@ -139,8 +157,8 @@ impl App {
         if faults.enabled {
             routes = routes.merge(faults::router(self.db.clone()));
         }
-        let observe = Observe::new(&self.telemetry, &self.registry, http.trust_trace_context);
-        let directory = Directory::new(&self.db, &pepper, auth.key_cache_ttl);
+        let observe = Observe::new(&self.telemetry, &self.registry, &self.tenants, http.trust_trace_context);
+        let directory = Directory::new(&self.db, &pepper, auth.key_cache_ttl, &self.activity);
         Ok(layers::apply(routes, http, observe, directory, self.health.clone(), self.shelter.clone()))
     }
 

@@ -22,6 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use self::{
     orders::{ConfirmOrder, OrderMetrics, RefundOrder, SettleOrder},
     payments::{Gateway, PaymentsConfig, Provider},
+    users::UserMetrics,
 };
 use crate::{
     platform::{
@@ -32,7 +33,7 @@ use crate::{
         jobs::JobRegistry,
         outbound::Outbound,
         telemetry::metrics::{Registry, tenants::TenantLabels},
-        tenancy::api_key::Pepper,
+        tenancy::{activity::Activity, api_key::Pepper},
     },
     section,
 };
@@ -65,6 +66,7 @@ pub struct Platform<'a> {
     pub outbound: &'a Outbound,
     pub registry: &'a Registry,
     pub tenants: &'a TenantLabels,
+    pub activity: &'a Activity,
 }
 
 /// What the shop's handlers and jobs share. Cheap to clone.
@@ -77,6 +79,7 @@ pub struct State {
     pub gateway: Arc<dyn Gateway>,
     pub outbound: Outbound,
     pub orders: OrderMetrics,
+    pub users: UserMetrics,
     pub pepper: Pepper,
     /// After this time an order that is not settled is looked into.
     pub settle_after: Duration,
@@ -94,6 +97,7 @@ impl State {
             gateway: Arc::new(Provider::new(payments, platform.outbound)?),
             outbound: platform.outbound.clone(),
             orders: OrderMetrics::new(platform.registry, platform.tenants),
+            users: UserMetrics::new(platform.registry, platform.tenants, platform.activity),
             pepper: platform.pepper.clone(),
             settle_after: payments.settle_after,
         })

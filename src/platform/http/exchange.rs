@@ -24,7 +24,7 @@ use opentelemetry_semantic_conventions::attribute as semconv;
 use uuid::Uuid;
 
 use super::{
-    observe::{Answered, Shared, Unhandled},
+    observe::{Answered, Shared, Unhandled, Used},
     problem::Failed,
 };
 use crate::platform::telemetry::{
@@ -142,6 +142,10 @@ impl Exchange {
             error_type,
         };
         metrics.duration.with(&labels).observe_in(took.as_secs_f64(), self.span.span().span_context());
+        if let Some((tenant, _)) = self.context.caller() {
+            let labels = Used { tenant: self.shared.tenants.of(*tenant), http_route: Arc::clone(&self.context.route) };
+            metrics.used.with(&labels).inc();
+        }
         if self.status == 500 {
             let kind = if code == "panic" { "panic" } else { "error" };
             metrics.unhandled.with(&Unhandled { kind }).inc();

@@ -16,7 +16,7 @@ use crate::{
     labels,
     platform::telemetry::{
         Telemetry, context,
-        metrics::{Counter, Gauge, HTTP_SECONDS, Histogram, Registry},
+        metrics::{Counter, Gauge, HTTP_SECONDS, Histogram, Registry, tenants::TenantLabels},
         propagation::TrustTraceContext,
     },
 };
@@ -30,6 +30,13 @@ labels! {
     }
 }
 labels! {
+    /// How much of the API each tenant uses.
+    pub struct Used {
+        tenant: Arc<str> = "_OTHER".into(),
+        http_route: Arc<str> = "_OTHER".into(),
+    }
+}
+labels! {
     pub struct Unhandled { kind: &'static str = "_OTHER" }
 }
 
@@ -37,6 +44,7 @@ pub(super) struct HttpMetrics {
     pub duration: Histogram<Answered>,
     pub active: prometheus::Gauge,
     pub unhandled: Counter<Unhandled>,
+    pub used: Counter<Used>,
 }
 
 /// Observes every request of the router it wraps.
@@ -46,13 +54,14 @@ pub struct Observe(Arc<Shared>);
 pub(super) struct Shared {
     pub metrics: HttpMetrics,
     pub telemetry: Telemetry,
+    pub tenants: TenantLabels,
     pub trust: TrustTraceContext,
     /// Until the first request of the process is done.
     pub cold: AtomicBool,
 }
 
 impl Observe {
-    pub fn new(telemetry: &Telemetry, registry: &Registry, trust: TrustTraceContext) -> Self {
+    pub fn new(telemetry: &Telemetry, registry: &Registry, tenants: &TenantLabels, trust: TrustTraceContext) -> Self {
         let active: Gauge = registry.gauge("http_server_active_requests", "Requests being handled now.", 1);
         let unhandled: Counter<Unhandled> =
             registry.counter("unhandled_errors_total", "Failures no handler expected: errors (500) and panics.", 4);
@@ -68,8 +77,10 @@ impl Observe {
             ),
             active: active.with(&()),
             unhandled,
+            used: registry.counter("api_requests_total", "Requests of authenticated callers, by tenant.", 1_000),
         };
-        Self(Arc::new(Shared { metrics, telemetry: telemetry.clone(), trust, cold: AtomicBool::new(true) }))
+        let (telemetry, tenants) = (telemetry.clone(), tenants.clone());
+        Self(Arc::new(Shared { metrics, telemetry, tenants, trust, cold: AtomicBool::new(true) }))
     }
 }
 

@@ -7,6 +7,7 @@ use moka::future::Cache;
 
 use super::{
     PrincipalId, Scope, TenantId,
+    activity::Activity,
     api_key::{ApiKey, Pepper},
     store::{self, StoredKey},
 };
@@ -58,6 +59,7 @@ pub struct Directory {
     db: Db,
     pepper: Pepper,
     keys: Cache<String, Option<Arc<StoredKey>>>,
+    activity: Activity,
 }
 
 /// One answer for unknown, wrong and revoked: nothing to learn from the difference.
@@ -66,9 +68,9 @@ fn refused() -> Error {
 }
 
 impl Directory {
-    pub fn new(db: &Db, pepper: &Pepper, ttl: Duration) -> Self {
+    pub fn new(db: &Db, pepper: &Pepper, ttl: Duration, activity: &Activity) -> Self {
         let keys = Cache::builder().max_capacity(MOST_KEYS).time_to_live(ttl).build();
-        Self { db: db.clone(), pepper: pepper.clone(), keys }
+        Self { db: db.clone(), pepper: pepper.clone(), keys, activity: activity.clone() }
     }
 
     /// # Errors
@@ -80,9 +82,11 @@ impl Directory {
         let hash = found.as_ref().map_or(&[0; 32][..], |stored| &stored.secret_hash);
         let matches = self.pepper.verify(&key, hash);
         let stored = found.filter(|stored| matches && stored.revoked_at.is_none()).ok_or_else(refused)?;
+        let principal = PrincipalId::new(&stored.key_id);
+        self.activity.saw(&principal);
         Ok(Identity {
             tenant: TenantId::from_uuid(stored.tenant_id),
-            principal: PrincipalId::new(&stored.key_id),
+            principal,
             scope: stored.scope.parse().map_err(Error::internal)?,
         })
     }

@@ -1,6 +1,7 @@
 //! Who asks: tenants, API keys and the caller of a request. Keys are parsed and checked in
-//! `api_key`, kept by `store`, cached by `directory`; what needs HTTP is `http`.
+//! `api_key`, kept by `store`, cached by `directory`, counted by `activity`; what needs HTTP is `http`.
 
+pub mod activity;
 pub mod api_key;
 pub mod directory;
 pub mod http;

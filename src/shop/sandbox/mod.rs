@@ -10,7 +10,10 @@ use tokio::task::JoinHandle;
 use crate::{
     platform::{
         http::{HttpConfig, observe::Observe, server},
-        telemetry::{Telemetry, metrics::Registry},
+        telemetry::{
+            Telemetry,
+            metrics::{Registry, tenants::TenantLabels},
+        },
     },
     section,
 };
@@ -39,7 +42,9 @@ pub struct Sandbox {
 pub async fn start(config: &SandboxConfig, public: &HttpConfig, telemetry: &Telemetry) -> Result<Sandbox, String> {
     let socket = server::listen(config.bind, "shop.sandbox.bind").await?;
     let address = socket.local_addr().map_err(|error| error.to_string())?;
-    let observe = Observe::new(telemetry, &Registry::default(), public.trust_trace_context);
+    let registry = Registry::default();
+    let tenants = TenantLabels::new(&registry);
+    let observe = Observe::new(telemetry, &registry, &tenants, public.trust_trace_context);
     let router = http::router(config.books.as_ref().map(PathBuf::from))?.layer(observe);
     let limits = server::Limits { max_connections: 256, head_timeout: public.head_timeout };
     let stop = server::Stop::default();

@@ -333,7 +333,13 @@ async fn old_answers_expire_and_those_in_progress_stay() {
         .unwrap();
     sqlx::raw_sql("alter table idempotency_keys force row level security").execute(&mut system).await.unwrap();
     drop(system);
-    assert_eq!(app.running.app.idempotency().expire(app.running.app.db()).await.unwrap(), 1);
+    // The application does this every minute, and perhaps just now.
+    app.running.app.idempotency().expire(app.running.app.db()).await.unwrap();
+    let mut system = services::connect("DATABASE_SYSTEM_URL", &app.database).await;
+    let kept: Vec<String> =
+        sqlx::query_scalar("select key from idempotency_keys").fetch_all(&mut system).await.unwrap();
+    assert_eq!(kept, ["busy"]);
+    drop(system);
     // Free again: a new order.
     place(&app, &acme, "k-1", &order(&oak, 2, "tok_ok")).await.ok(201);
     app.stop().await;

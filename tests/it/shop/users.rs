@@ -16,5 +16,10 @@ async fn an_address_is_taken_once_in_a_tenant_in_any_case_and_free_in_the_next()
     let list = app.get("/v1/users", &acme.read_key).await.ok(200);
     assert_eq!(list["data"].as_array().unwrap().len(), 1);
     assert_eq!(list["next_cursor"], json!(null));
+    // Counted at the point of success: the refused one is not.
+    let own = format!("tenant=\"{}\"", acme.id);
+    assert_eq!(app.metric("shop_user_signups_total", &[&own, "source=\"web\""]).await, 1.0);
+    assert_eq!(app.metric("shop_active_users", &[]).await, 3.0, "two keys of acme, one of globex");
+    assert_eq!(app.metric("api_requests_total", &[&own, "http_route=\"/v1/users\""]).await, 3.0);
     app.stop().await;
 }
