@@ -20,7 +20,7 @@ use crate::{
         cache::{Redis, read_through::Caches},
         db::{self, Db},
         faults,
-        http::{docs, layers, limits::Shelter, observe::Observe, server},
+        http::{docs, layers, limits::Shelter, observe::Observe, rate_limit::RateLimiter, server},
         idempotency::Idempotency,
         jobs::{JobRegistry, worker::Worker},
         lifecycle::{self, Health},
@@ -158,8 +158,9 @@ impl App {
             routes = routes.merge(faults::router(self.db.clone()));
         }
         let observe = Observe::new(&self.telemetry, &self.registry, &self.tenants, http.trust_trace_context);
+        let limiter = RateLimiter::new(&self.config.rate_limit, &self.registry);
         let directory = Directory::new(&self.db, &pepper, auth.key_cache_ttl, &self.activity);
-        Ok(layers::apply(routes, http, observe, directory, self.health.clone(), self.shelter.clone()))
+        Ok(layers::apply(routes, http, observe, directory, limiter, self.health.clone(), self.shelter.clone()))
     }
 
     /// What must be done now and then, by any instance.

@@ -21,6 +21,8 @@ pub enum Kind {
     /// The state of the resource, or its uniqueness, is in the way.
     Conflict,
     TooLarge,
+    /// More requests than the tenant may make.
+    RateLimited,
     UnsupportedMediaType,
     /// A dependency or this process can't do it now; asking again later may work.
     Unavailable,

@@ -9,6 +9,7 @@ use axum::{
 };
 use opentelemetry::{KeyValue, trace::TraceContextExt as _};
 
+use super::rate_limit::RateLimiter;
 use crate::platform::{
     error::{Error, Kind},
     telemetry::{attribute, context},
@@ -60,6 +61,10 @@ impl<N: Needs, S: Send + Sync> FromRequestParts<S> for Caller<N> {
             cx.span().set_attribute(KeyValue::new(attribute::TENANT_ID, found.tenant.to_string()));
             cx.span().set_attribute(KeyValue::new("user.id", found.principal.as_str().to_owned()));
         });
+        let limiter = parts.extensions.get::<RateLimiter>();
+        if let Some(quota) = limiter.map_or(Ok(None), |limiter| limiter.take(found.tenant))? {
+            context::with_current(|request| request.set_quota(quota));
+        }
         if found.scope < N::SCOPE {
             return Err(Error::new(
                 Kind::Forbidden,

@@ -114,6 +114,11 @@ impl Exchange {
         {
             headers.insert(name, HeaderValue::from_str(value).expect("ids are plain ASCII"));
         }
+        if let Some(quota) = self.context.quota() {
+            headers.insert("ratelimit-limit", HeaderValue::from(quota.limit));
+            headers.insert("ratelimit-remaining", HeaderValue::from(quota.remaining));
+            headers.insert("ratelimit-reset", HeaderValue::from(quota.reset.as_secs_f64().ceil() as u64));
+        }
         let ids = self.span.span().span_context().clone();
         if ids.is_valid() {
             let trace_id = HeaderValue::from_str(&ids.trace_id().to_string()).expect("hexadecimal");

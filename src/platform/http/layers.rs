@@ -26,6 +26,7 @@ use super::{
     HttpConfig,
     limits::{self, Shelter},
     observe::Observe,
+    rate_limit::RateLimiter,
 };
 use crate::platform::{
     error::{Error, Kind},
@@ -39,6 +40,7 @@ pub fn apply(
     config: &HttpConfig,
     observe: Observe,
     directory: Directory,
+    limiter: RateLimiter,
     health: Health,
     shelter: Shelter,
 ) -> NormalizePath<Router> {
@@ -48,6 +50,7 @@ pub fn apply(
             Error::new(Kind::MethodNotAllowed, "method_not_allowed", "This route does not take that method.")
         })
         .layer(Extension(directory))
+        .layer(Extension(limiter))
         .layer(DefaultBodyLimit::max(config.body_limit.0))
         .layer(middleware::from_fn_with_state(shelter, limits::deadline))
         .layer(middleware::from_fn_with_state(health, limits::started))
@@ -69,8 +72,17 @@ const ALLOWED: [&str; 8] = [
     "tracestate",
     "baggage",
 ];
-const EXPOSED: [&str; 6] =
-    ["x-request-id", "x-correlation-id", "x-trace-id", "location", "retry-after", "idempotent-replayed"];
+const EXPOSED: [&str; 9] = [
+    "ratelimit-limit",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+    "x-request-id",
+    "x-correlation-id",
+    "x-trace-id",
+    "location",
+    "retry-after",
+    "idempotent-replayed",
+];
 
 fn cors(origins: &[String]) -> CorsLayer {
     let allowed = if origins.iter().any(|origin| origin == "*") {

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod observe;
 pub mod pagination;
 pub mod problem;
+pub mod rate_limit;
 pub mod server;
 
 use std::{net::SocketAddr, time::Duration};

@@ -27,7 +27,17 @@ pub struct RequestContext {
     /// The kind of job, when this is one: then there is no method, route and path.
     pub job: Option<&'static str>,
     caller: OnceLock<(TenantId, PrincipalId)>,
+    quota: OnceLock<Quota>,
     pub cost: Cost,
+}
+
+/// What a tenant has left: the `RateLimit-*` headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    pub limit: u32,
+    pub remaining: u32,
+    /// Until all of it is back.
+    pub reset: Duration,
 }
 
 /// Sums over one request, in operations and microseconds.
@@ -105,6 +115,7 @@ impl RequestContext {
             path,
             job: None,
             caller: OnceLock::new(),
+            quota: OnceLock::new(),
             cost: Cost::default(),
         }
     }
@@ -117,6 +128,14 @@ impl RequestContext {
     /// The tenant and principal, once authentication has found them.
     pub fn caller(&self) -> Option<&(TenantId, PrincipalId)> {
         self.caller.get()
+    }
+
+    pub fn quota(&self) -> Option<&Quota> {
+        self.quota.get()
+    }
+
+    pub fn set_quota(&self, quota: Quota) {
+        self.quota.get_or_init(|| quota);
     }
 
     pub fn set_caller(&self, tenant: TenantId, principal: PrincipalId) {

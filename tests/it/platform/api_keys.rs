@@ -111,3 +111,21 @@ async fn the_commands_make_list_and_revoke_keys_and_leave_an_audit_trail() {
     drop(owner);
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_is_told_its_limit_and_held_to_it() {
+    let app = TestApp::with(&[("APP__RATE_LIMIT__PER_SECOND", "1"), ("APP__RATE_LIMIT__BURST", "3")]).await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    for left in ["2", "1", "0"] {
+        let answer = app.get("/v1/users", &acme.key).await;
+        answer.ok(200);
+        assert_eq!((answer.header("ratelimit-limit"), answer.header("ratelimit-remaining")), ("3", left));
+        assert!(answer.header("ratelimit-reset").parse::<u64>().unwrap() <= 3);
+    }
+    let denied = app.get("/v1/users", &acme.read_key).await;
+    denied.problem(429, "rate_limited");
+    assert_eq!(denied.header("retry-after"), "1", "another key of the same tenant is the same tenant");
+    app.get("/v1/users", &globex.key).await.ok(200);
+    assert_eq!(app.metric("rate_limit_decisions_total", &["decision=\"deny\""]).await, 1.0);
+    app.stop().await;
+}

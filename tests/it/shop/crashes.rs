@@ -69,7 +69,7 @@ impl World {
 
     async fn end(self, mut service: Service) {
         service.signal("TERM");
-        assert_eq!(service.exit(Duration::from_secs(10)).await, 0);
+        assert_eq!(service.exit(Duration::from_secs(30)).await, 0);
         drop(self.sandbox);
         services::drop_database(&self.database).await;
     }
@@ -140,7 +140,7 @@ async fn an_order_is_one_trace_over_both_processes() {
     let mut world = World::new(None).await;
     let collector = Collector::start();
     world.sandbox.signal("TERM");
-    world.sandbox.exit(Duration::from_secs(10)).await;
+    world.sandbox.exit(Duration::from_secs(30)).await;
     world.variables.insert("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), collector.endpoint.clone());
     world.variables.insert("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "100".to_owned());
     world
@@ -213,7 +213,7 @@ async fn killed_in_the_middle_of_a_job_between_webhook_sent_and_marked_it_is_sen
 
     let (service, _) = world.service().await;
     // The lease of the dead process runs out, and the job is taken anew.
-    let again = tokio::time::timeout(Duration::from_secs(10), webhooks.recv()).await.unwrap().unwrap();
+    let again = tokio::time::timeout(Duration::from_secs(30), webhooks.recv()).await.unwrap().unwrap();
     assert_eq!(again, first);
     answer.notify_waiters();
     answer.notify_one();
@@ -230,7 +230,8 @@ async fn killed_in_the_middle_of_a_job_between_webhook_sent_and_marked_it_is_sen
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_runs_at_sigterm_is_finished_before_the_exit() {
     let (url, mut webhooks, answer) = receiver().await;
-    let world = World::new(Some(&url)).await;
+    let mut world = World::new(Some(&url)).await;
+    world.variables.insert("APP__JOBS__LEASE".to_owned(), "60s".to_owned());
     let (mut service, public) = world.service().await;
     let product = world.product(&public).await;
     Answer::of(world.order(&public, &product, "tok_ok")).await.ok(201);
@@ -238,7 +239,7 @@ async fn a_job_that_runs_at_sigterm_is_finished_before_the_exit() {
     service.signal("TERM");
     service.line("shutdown_started").await;
     answer.notify_one();
-    assert_eq!(service.exit(Duration::from_secs(10)).await, 0);
+    assert_eq!(service.exit(Duration::from_secs(30)).await, 0);
     let mut system = services::connect("DATABASE_SYSTEM_URL", &world.database).await;
     let left: i64 = sqlx::query_scalar("select count(*) from jobs").fetch_one(&mut system).await.unwrap();
     assert_eq!(left, 0, "done and written down");

@@ -108,7 +108,7 @@ async fn a_declined_payment_is_a_402_that_gives_the_stock_back_and_is_replayed()
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_outcome_is_a_202_that_settles_by_itself_and_charges_once() {
     let app =
-        TestApp::with(&[("APP__SHOP__PAYMENTS__TIMEOUT", "300ms"), ("APP__SHOP__PAYMENTS__SETTLE_AFTER", "1s")]).await;
+        TestApp::with(&[("APP__SHOP__PAYMENTS__TIMEOUT", "300ms"), ("APP__SHOP__PAYMENTS__SETTLE_AFTER", "4s")]).await;
     let acme = app.tenant("acme").await;
     let oak = product(&app, &acme, "OAK", 1999, "EUR", 10).await;
     for method in ["tok_error", "tok_timeout"] {
@@ -265,7 +265,7 @@ async fn what_breaks_a_rule_is_refused_and_keeps_no_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trace_reads_like_the_code_and_the_job_links_to_it() {
     let app =
-        TestApp::with(&[("APP__SHOP__PAYMENTS__TIMEOUT", "300ms"), ("APP__SHOP__PAYMENTS__SETTLE_AFTER", "1s")]).await;
+        TestApp::with(&[("APP__SHOP__PAYMENTS__TIMEOUT", "300ms"), ("APP__SHOP__PAYMENTS__SETTLE_AFTER", "4s")]).await;
     let acme = app.tenant("acme").await;
     let oak = product(&app, &acme, "OAK", 1999, "EUR", 10).await;
     let placed = place(&app, &acme, "k-1", &order(&oak, 1, "tok_error")).await;

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 pub use app::TestApp;
 pub use client::Answer;
 
-/// Polls until `look` finds something; panics with `what` after ten seconds.
+/// Polls until `look` finds something; panics with `what` after thirty seconds.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
