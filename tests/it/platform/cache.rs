@@ -48,6 +48,28 @@ async fn a_hundred_misses_at_once_share_their_load() {
     app.stop().await;
 }
 
+/// Without Redis every reader misses at once: exactly one of them loads.
+#[tokio::test]
+async fn a_hundred_readers_at_once_are_exactly_one_load() {
+    use keel::platform::{cache::read_through::Caches, telemetry::metrics::Registry};
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use tokio::sync::Notify;
+    let caches = Caches::new(None, "none", Duration::from_secs(5), &Registry::default());
+    let (cache, tenant, id) = (caches.of("thing", Duration::from_secs(60)), TenantId::new(), Uuid::now_v7());
+    let (loads, go_on) = (AtomicUsize::new(0), Notify::new());
+    let readers = join_all((0..100).map(|_| {
+        cache.get(tenant, id, || async {
+            loads.fetch_add(1, Relaxed);
+            go_on.notified().await;
+            Ok(Some("value".to_owned()))
+        })
+    }));
+    // Polled second: by then every reader waits for the one load.
+    let (values, ()) = tokio::join!(readers, async { go_on.notify_waiters() });
+    assert!(values.into_iter().all(|value| value.unwrap().as_deref() == Some("value")));
+    assert_eq!(loads.load(Relaxed), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_that_began_before_a_change_does_not_bring_the_old_value_back() {
     use keel::platform::{cache::read_through::Caches, telemetry::metrics::Registry};
