@@ -169,27 +169,25 @@ pub enum Settlement {
 /// # Errors
 /// Only the database's own.
 pub async fn settle(tx: &mut SystemTx, ticket: Ticket, settlement: &Settlement) -> Result<bool> {
-    let (statement, summary, seconds, error) = match settlement {
-        Settlement::Finish => (FINISH, "DELETE jobs", 0.0, None),
-        Settlement::Retry(after, error) => (RETRY, "UPDATE jobs", after.as_secs_f64(), Some(error)),
-        Settlement::Postpone(after) => (POSTPONE, "UPDATE jobs", after.as_secs_f64(), None),
-        Settlement::Bury(error) => (BURY, "UPDATE jobs", 0.0, Some(error)),
+    let (statement, summary) = match settlement {
+        Settlement::Finish => (FINISH, "DELETE jobs"),
+        Settlement::Retry(..) => (RETRY, "UPDATE jobs"),
+        Settlement::Postpone(_) => (POSTPONE, "UPDATE jobs"),
+        Settlement::Bury(_) => (BURY, "UPDATE jobs"),
     };
-    let done = sqlx::query(statement)
-        .bind(ticket.tenant)
-        .bind(ticket.id)
-        .bind(ticket.attempts)
-        .bind(seconds)
-        .bind(error)
-        .execute(tx.traced(summary))
-        .await?;
-    Ok(done.rows_affected() == 1)
+    let query = sqlx::query(statement).bind(ticket.tenant).bind(ticket.id).bind(ticket.attempts);
+    let query = match settlement {
+        Settlement::Finish => query,
+        Settlement::Retry(after, error) => query.bind(after.as_secs_f64()).bind(error),
+        Settlement::Postpone(after) => query.bind(after.as_secs_f64()),
+        Settlement::Bury(error) => query.bind(error),
+    };
+    Ok(query.execute(tx.traced(summary)).await?.rows_affected() == 1)
 }
 
-// Each takes all five parameters, so that one function can run them.
 const FINISH: &str = r#"
     delete from jobs
-    where tenant_id = $1 and id = $2 and attempts = $3 and $4::float8 is not null and ($5::text is null or true)
+    where tenant_id = $1 and id = $2 and attempts = $3
 "#;
 const RETRY: &str = r#"
     update jobs
@@ -198,13 +196,12 @@ const RETRY: &str = r#"
 "#;
 const POSTPONE: &str = r#"
     update jobs
-    set locked_until = null, attempts = attempts - 1, run_at = now() + make_interval(secs => $4),
-        last_error = coalesce($5, last_error)
+    set locked_until = null, attempts = attempts - 1, run_at = now() + make_interval(secs => $4)
     where tenant_id = $1 and id = $2 and attempts = $3 and dead_at is null
 "#;
 const BURY: &str = r#"
     update jobs
-    set locked_until = null, dead_at = now() + make_interval(secs => $4), last_error = $5
+    set locked_until = null, dead_at = now(), last_error = $4
     where tenant_id = $1 and id = $2 and attempts = $3 and dead_at is null
 "#;
 
