@@ -89,6 +89,7 @@ impl App {
         let runtime = tokio::runtime::Handle::current();
         process::register(&registry, config.environment.as_str(), &runtime);
         telemetry.register(&registry);
+        lifecycle::heartbeat(&registry);
         let operations = db::metrics::operations(&registry);
         let db = Db::build(&config.database, telemetry, &registry, operations.clone())?;
         let redis = Redis::build(&config.redis, telemetry, operations)?;
@@ -115,7 +116,7 @@ impl App {
         let jobs = shop::jobs(faults::jobs(JobRegistry::default(), config.faults.enabled), &state);
         let worker = Worker::new(&db, jobs, &config.jobs, telemetry, &registry);
         let (config, telemetry) = (config.clone(), telemetry.clone());
-        let shelter = Shelter::new(config.http.request_timeout);
+        let shelter = Shelter::new(config.http.request_timeout, &registry);
         Ok(Self {
             config,
             telemetry,
@@ -157,7 +158,7 @@ impl App {
         if faults.enabled {
             routes = routes.merge(faults::router(self.db.clone()));
         }
-        let observe = Observe::new(&self.telemetry, &self.registry, &self.tenants, http.trust_trace_context);
+        let observe = Observe::new(&self.telemetry, &self.registry, &self.tenants, http);
         let limiter = RateLimiter::new(&self.config.rate_limit, &self.registry);
         let directory = Directory::new(&self.db, &pepper, auth.key_cache_ttl, &self.activity);
         Ok(layers::apply(routes, http, observe, directory, limiter, self.health.clone(), self.shelter.clone()))

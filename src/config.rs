@@ -14,7 +14,7 @@ use crate::{
         jobs::JobsConfig,
         lifecycle::{LifecycleConfig, ReadinessConfig},
         outbound::OutboundConfig,
-        telemetry::{ServiceConfig, logs::LogConfig, traces},
+        telemetry::{ServiceConfig, logs::LogConfig, otlp, sentry::SentryConfig},
         tenancy::directory::AuthConfig,
     },
     shop,
@@ -33,6 +33,7 @@ pub const FILES: &[(&str, &str)] = &[
 pub const DECLARED: &[Declared] = &[
     Declared::of::<ServiceConfig>(),
     Declared::of::<LogConfig>(),
+    Declared::of::<SentryConfig>(),
     Declared::of::<HttpConfig>(),
     Declared::of::<AdminConfig>(),
     Declared::of::<ReadinessConfig>(),
@@ -56,6 +57,7 @@ pub struct Config {
     pub environment: Environment,
     pub service: ServiceConfig,
     pub log: LogConfig,
+    pub sentry: SentryConfig,
     pub http: HttpConfig,
     pub admin: AdminConfig,
     pub readiness: ReadinessConfig,
@@ -87,10 +89,12 @@ pub fn load(sources: &Sources) -> Loaded {
     let environment = sources.environment(&mut faults);
     let merged = sources.merge(environment, DECLARED, &mut faults);
     let mut reader = Reader::new(&merged, faults);
+    let service = ServiceConfig::read(&mut reader);
     let config = Config {
         environment,
-        service: ServiceConfig::read(&mut reader),
+        service: ServiceConfig { name: otlp::Settings::service_name(&sources.variables).unwrap_or(service.name) },
         log: LogConfig::read(&mut reader),
+        sentry: SentryConfig::read(&mut reader),
         http: HttpConfig::read(&mut reader),
         admin: AdminConfig::read(&mut reader),
         readiness: ReadinessConfig::read(&mut reader),
@@ -128,6 +132,7 @@ impl Loaded {
         let Config {
             environment,
             log,
+            sentry,
             http,
             admin,
             readiness,
@@ -140,7 +145,10 @@ impl Loaded {
             ..
         } = &self.config;
         log.check(&mut self.faults);
-        traces::check(&self.variables, &mut self.faults);
+        sentry.check(&mut self.faults);
+        if let Err(faults) = otlp::Settings::parse(&self.variables) {
+            faults.into_iter().for_each(|fault| self.faults.add(fault));
+        }
         http.check(&mut self.faults);
         redis.check(&mut self.faults);
         readiness.check(&mut self.faults);
@@ -179,8 +187,10 @@ impl Config {
             let (credentials, _) = url.expose().split_once("://")?.1.rsplit_once('@')?;
             Some(credentials.split_once(':')?.1.to_owned())
         });
-        let plain =
-            [&self.auth.pepper, &self.admin.token].into_iter().flatten().map(|secret| secret.expose().to_owned());
+        let plain = [&self.auth.pepper, &self.admin.token, &self.sentry.dsn]
+            .into_iter()
+            .flatten()
+            .map(|secret| secret.expose().to_owned());
         passwords.chain(plain).collect()
     }
 }

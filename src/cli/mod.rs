@@ -15,7 +15,7 @@ use crate::{
     platform::{
         config::{Faults, Sources},
         db::{self, Db, migrations},
-        telemetry::{Options, Telemetry, logs::LogConfig, metrics::Registry, traces::SpanSink},
+        telemetry::{Options, Telemetry, logs::LogConfig, metrics::Registry, sentry::SentryConfig, traces::SpanSink},
     },
 };
 
@@ -180,6 +180,7 @@ fn quiet_telemetry(config: &Config) -> Result<Telemetry, Failure> {
         service: &config.service.name,
         environment: config.environment,
         log: &log,
+        sentry: &SentryConfig { dsn: None },
         variables: &BTreeMap::new(),
         log_sink: Box::new(std::io::stderr()),
         span_sink: SpanSink::Nowhere,

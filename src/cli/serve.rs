@@ -22,6 +22,7 @@ pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
         service: &config.service.name,
         environment: config.environment,
         log: &config.log,
+        sentry: &config.sentry,
         variables: &sources.variables,
         log_sink: Box::new(std::io::stdout()),
         span_sink: SpanSink::Environment,
@@ -72,6 +73,7 @@ pub fn payment_sandbox(config: &Config, sources: &Sources) -> Result<(), Failure
         service: "payment-sandbox",
         environment: config.environment,
         log: &config.log,
+        sentry: &config.sentry,
         // A name given to the service is not the sandbox's.
         variables: &sources.variables.clone().into_iter().filter(|(name, _)| name != "OTEL_SERVICE_NAME").collect(),
         log_sink: Box::new(std::io::stdout()),

@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,6 +18,7 @@ use super::{
     cache::Redis,
     config::Faults,
     db::{Db, guard},
+    telemetry::metrics::Registry,
 };
 use crate::section;
 
@@ -235,6 +239,26 @@ pub async fn check_dependencies(
             () = stop.cancelled() => return,
         }
     }
+}
+
+const BEAT: Duration = Duration::from_millis(250);
+
+/// Stamps the time on the main runtime, again and again: how old the stamp is, read from the admin
+/// thread, says whether the workers still get to run what is due.
+pub fn heartbeat(registry: &Registry) {
+    let (born, stamp) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    let task = Arc::downgrade(&stamp);
+    spawn(async move {
+        while let Some(stamp) = task.upgrade() {
+            stamp.store(u64::try_from(born.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+            drop(stamp);
+            tokio::time::sleep(BEAT).await;
+        }
+    });
+    registry.gauge_fn("runtime_heartbeat_lag_seconds", "How late the main runtime is with what is due.", move || {
+        let age = born.elapsed().saturating_sub(Duration::from_millis(stamp.load(Relaxed)));
+        vec![((), age.saturating_sub(BEAT).as_secs_f64())]
+    });
 }
 
 /// A background task of the application: runs until its future ends or the runtime does.

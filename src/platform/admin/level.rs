@@ -15,7 +15,10 @@ use crate::platform::{
     error::{Error, Kind, Result},
     http::extract::{Json, Query},
     lifecycle,
-    telemetry::logs::level::{Current, LogLevel},
+    telemetry::{
+        logs::level::{Current, LogLevel},
+        security,
+    },
 };
 
 const DEFAULT_TTL: Duration = Duration::from_secs(15 * 60);
@@ -55,6 +58,7 @@ async fn change(
         return Err(malformed("ttl must be between 1ms and 24h".to_owned()));
     }
     access.level.set(filter.trim(), ttl).map_err(malformed)?;
+    security::Event::LogLevelChanged.record();
     let level = access.level.clone();
     lifecycle::spawn(async move {
         tokio::time::sleep(ttl).await;
@@ -73,7 +77,7 @@ fn authorize(token: Option<&Secret>, headers: &HeaderMap) -> Result<()> {
     if given.is_some_and(same) {
         Ok(())
     } else {
-        tracing::warn!("admin_access_denied");
+        security::Event::AdminAccessDenied.record();
         Err(Error::new(Kind::Unauthenticated, "invalid_admin_token", "The admin token is missing or wrong."))
     }
 }

@@ -1,7 +1,9 @@
-//! The second listener: health, metrics, version, log level. Never public. It runs on a thread and runtime of
+//! The second listener: health, metrics, version, log level, requests under way, profiles. Never public. It runs on a thread and runtime of
 //! its own, so that it answers while the main runtime is busy or stuck.
 
+mod debug;
 mod level;
+mod requests;
 
 use std::net::SocketAddr;
 
@@ -51,6 +53,8 @@ fn router(health: Health, registry: Registry, level: LogLevel, token: Option<Sec
     health_routes(health)
         .route("/metrics", get(async move |headers: HeaderMap| scrape(&registry, &headers)))
         .route("/version", get(async move || Json(version)))
+        .route("/debug/requests", get(requests::show))
+        .merge(debug::router())
         .merge(level::router(level, token))
         .layer(CompressionLayer::new())
         .fallback(async || Error::not_found("route_not_found", "There is no such route."))

@@ -34,6 +34,7 @@ pub const WELL_KNOWN: &[(&str, &str)] = &[
     ("DATABASE_SYSTEM_URL", "database.system_url"),
     ("DATABASE_MIGRATION_URL", "database.migration_url"),
     ("REDIS_URL", "redis.url"),
+    ("SENTRY_DSN", "sentry.dsn"),
     ("RUST_LOG", "log.filter"),
     ("OTEL_SERVICE_NAME", "service.name"),
 ];

@@ -55,6 +55,8 @@ section! {
         pub idle_timeout: Duration => Duration::from_secs(1)..=Duration::from_secs(86_400),
         /// `serve` gives up (exit 1) when Postgres does not answer within this time after the start.
         pub startup_timeout: Duration => Duration::from_secs(1)..=Duration::from_secs(3_600),
+        /// A longer wait for a connection is logged as `slow_acquire`: the pool is too small, not the query slow.
+        pub slow_acquire: Duration => Duration::from_millis(1)..=Duration::from_secs(60),
         /// A statement that takes longer is logged as `slow_query` and counted.
         pub slow_query: Duration => Duration::from_millis(1)..=Duration::from_secs(60),
         /// `keel migrate` gives up after this time.
@@ -96,6 +98,7 @@ pub(crate) struct Inner {
     metrics: DbMetrics,
     telemetry: Telemetry,
     slow_query: Duration,
+    slow_acquire: Duration,
     server_address: String,
     server_port: i64,
     namespace: String,
@@ -137,6 +140,7 @@ impl Db {
             metrics: DbMetrics::new(registry, operations),
             telemetry: telemetry.clone(),
             slow_query: config.slow_query,
+            slow_acquire: config.slow_acquire,
         };
         metrics::observe_pool(registry, &inner.runtime);
         Ok(Self(Arc::new(inner)))

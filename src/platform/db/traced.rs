@@ -117,7 +117,7 @@ impl<'c> Measure<'c> {
             error_type: failure.map_or("", metric_error),
         };
         self.db.metrics.operations.with(&labels).observe_in(took.as_secs_f64(), span.span_context());
-        context::with_current(|request| request.cost.add_query(took));
+        context::with_current(|request| request.cost.add_query(self.summary, took));
         if took >= self.db.slow_query {
             self.db.metrics.slow.with(&Summary { db_query_summary: self.summary }).inc();
             let _inside = self.context.clone().attach();

@@ -165,6 +165,15 @@ async fn acquire(db: &Inner, pool: &PgPool) -> Result<PoolConnection<Postgres>, 
     let waited = started.elapsed();
     db.metrics.waited(waited);
     context::with_current(|request| request.cost.add_pool_wait(waited));
+    if waited >= db.slow_acquire {
+        tracing::warn!(
+            duration_ms = waited.as_secs_f64() * 1_000.0,
+            connections = pool.size(),
+            idle = pool.num_idle() as u64,
+            succeeded = result.is_ok(),
+            "slow_acquire"
+        );
+    }
     if matches!(result, Err(sqlx::Error::PoolTimedOut)) {
         db.metrics.timeouts.inc();
     }

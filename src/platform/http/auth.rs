@@ -12,7 +12,7 @@ use opentelemetry::{KeyValue, trace::TraceContextExt as _};
 use super::rate_limit::RateLimiter;
 use crate::platform::{
     error::{Error, Kind},
-    telemetry::{attribute, context},
+    telemetry::{attribute, context, security},
     tenancy::{PrincipalId, Scope, TenantId, directory::Directory},
 };
 
@@ -55,17 +55,23 @@ impl<N: Needs, S: Send + Sync> FromRequestParts<S> for Caller<N> {
             Error::new(Kind::Unauthenticated, "missing_api_key", "Send the API key as Authorization: Bearer <key>.")
         })?;
         let key = header.to_str().ok().and_then(bearer).unwrap_or_default();
-        let found = directory.authenticate(key).await?;
+        let found = directory.authenticate(key).await.inspect_err(|error| {
+            if error.kind == Kind::Unauthenticated {
+                security::Event::AuthenticationFailed.record();
+            }
+        })?;
         context::with_current(|request| request.set_caller(found.tenant, found.principal.clone()));
         opentelemetry::Context::map_current(|cx| {
             cx.span().set_attribute(KeyValue::new(attribute::TENANT_ID, found.tenant.to_string()));
             cx.span().set_attribute(KeyValue::new("user.id", found.principal.as_str().to_owned()));
         });
         let limiter = parts.extensions.get::<RateLimiter>();
-        if let Some(quota) = limiter.map_or(Ok(None), |limiter| limiter.take(found.tenant))? {
+        let quota = limiter.map_or(Ok(None), |limiter| limiter.take(found.tenant));
+        if let Some(quota) = quota.inspect_err(|_| security::Event::RateLimitExceeded.record())? {
             context::with_current(|request| request.set_quota(quota));
         }
         if found.scope < N::SCOPE {
+            security::Event::AuthorizationFailed.record();
             return Err(Error::new(
                 Kind::Forbidden,
                 "missing_scope",

@@ -2,6 +2,7 @@
 //! guard, so that a panic, a timeout and a vanished client (499) are counted too.
 
 use std::{
+    borrow::Cow,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -18,19 +19,21 @@ use axum::{
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use opentelemetry::{
     Context, KeyValue,
+    baggage::BaggageExt as _,
     trace::{Link, SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
 use opentelemetry_semantic_conventions::attribute as semconv;
 use uuid::Uuid;
 
 use super::{
-    observe::{Answered, Shared, Unhandled, Used},
+    observe::{Answered, Routed, Shared, Unhandled, Used},
     problem::Failed,
 };
 use crate::platform::telemetry::{
     attribute,
     context::{self, RequestContext},
-    propagation::{self, TrustTraceContext},
+    propagation::TrustTraceContext,
+    sink::Sink,
 };
 
 /// What nothing matched is one route: a scanner must not make series.
@@ -59,7 +62,9 @@ fn method_name(method: &Method) -> &'static str {
 fn accepted(headers: &HeaderMap, name: &str) -> Option<String> {
     let value = headers.get(name)?.to_str().ok()?;
     let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    (plain && (1..=64).contains(&value.len())).then(|| value.to_owned())
+    // It goes into every line and header: a key or a card number is no id.
+    let harmless = || matches!(Sink::Log.text(value), Cow::Borrowed(_));
+    (plain && (1..=64).contains(&value.len()) && harmless()).then(|| value.to_owned())
 }
 
 /// A request under way. Dropping it records what is known by then.
@@ -87,14 +92,17 @@ impl Exchange {
         let quiet = route.starts_with("/health/");
         // Spans wait in a queue that is bounded in number: what a client sends must be bounded in size.
         let path = request.uri().path();
-        let path = &path[..path.floor_char_boundary(MAX_PATH)];
-        let context = RequestContext::new(request_id, correlation_id, method, route, path.to_owned());
+        // Searched once, here, for all who show it.
+        let path = Sink::Log.text(&path[..path.floor_char_boundary(MAX_PATH)]).into_owned();
+        let mut context = RequestContext::new(request_id, correlation_id, method, route, path);
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         shared.metrics.active.inc();
+        let span = if quiet { Context::new() } else { server_span(shared, request, &context) };
+        context.span = span.span().span_context().clone();
         Self {
-            span: if quiet { Context::new() } else { server_span(shared, request, &context) },
+            span,
             shared: Arc::clone(shared),
-            context: Arc::new(context),
+            context: if quiet { Arc::new(context) } else { context.begin() },
             started: Instant::now(),
             quiet,
             request_bytes: length.unwrap_or(0),
@@ -108,7 +116,11 @@ impl Exchange {
     pub fn respond(mut self, mut response: Response) -> Response {
         self.status = response.status().as_u16();
         self.failed = response.extensions_mut().remove::<Failed>();
+        self.report();
         let headers = response.headers_mut();
+        if let Some(event) = self.context.sentry_event() {
+            headers.insert("x-sentry-event-id", HeaderValue::from_str(event).expect("hexadecimal"));
+        }
         for (name, value) in
             [("x-request-id", &self.context.request_id), ("x-correlation-id", &self.context.correlation_id)]
         {
@@ -119,12 +131,26 @@ impl Exchange {
             headers.insert("ratelimit-remaining", HeaderValue::from(quota.remaining));
             headers.insert("ratelimit-reset", HeaderValue::from(quota.reset.as_secs_f64().ceil() as u64));
         }
+        if self.shared.settings.server_timing {
+            headers.insert("server-timing", server_timing(&self.context));
+        }
         let ids = self.span.span().span_context().clone();
         if ids.is_valid() {
             let trace_id = HeaderValue::from_str(&ids.trace_id().to_string()).expect("hexadecimal");
             headers.insert("x-trace-id", trace_id);
         }
         response.map(|body| Body::new(ObservedBody { body, exchange: self, complete: false }))
+    }
+
+    /// Tells Sentry of a fault of ours, once: a panic its hook has told of, and a dependency that is away
+    /// is no fault of the code (there are alerts for it).
+    fn report(&self) {
+        let (Some(sentry), Some(failed)) = (&self.shared.telemetry.sentry, &self.failed) else { return };
+        if !failed.is_fault || self.context.sentry_event().is_some() {
+            return;
+        }
+        let _inside = self.span.clone().attach();
+        context::enter(Arc::clone(&self.context), || sentry.error(failed.code, &failed.chain));
     }
 
     fn record(&self) {
@@ -158,6 +184,8 @@ impl Exchange {
         if self.quiet {
             return;
         }
+        let queries = self.context.cost.db_queries();
+        metrics.queries.with(&Routed { http_route: Arc::clone(&self.context.route) }).observe(queries as f64);
         let span = self.span.span();
         span.set_attribute(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(self.status)));
         if server_error {
@@ -169,12 +197,24 @@ impl Exchange {
         span.end();
     }
 
+    /// Many statements in one request are one statement in a loop, usually.
+    fn check_budget(&self) {
+        let queries = self.context.cost.db_queries();
+        let budget = self.shared.settings.query_budget(self.context.method, &self.context.route);
+        if queries > u64::from(budget) {
+            let (db_query_summary, times) = self.context.cost.most_repeated().unwrap_or_default();
+            tracing::warn!(db_queries = queries, budget, db_query_summary, times, "query_budget_exceeded");
+        }
+    }
+
     fn log(&self, duration_ms: f64, server_error: bool, error_code: &str) {
         // A panic has its own line, from the hook.
         if server_error && error_code != "panic" {
             let error = self.failed.as_ref().map_or("", |failed| failed.chain.as_str());
-            tracing::error!(status = self.status, error_code, error, "request_failed");
+            let sentry_event_id = self.context.sentry_event();
+            tracing::error!(status = self.status, error_code, error, sentry_event_id, "request_failed");
         }
+        self.check_budget();
         let outcome = match self.status {
             CLIENT_GONE => "cancelled",
             500.. => "server_error",
@@ -198,6 +238,20 @@ impl Exchange {
             "request_completed"
         );
     }
+}
+
+/// `Server-Timing`: where the time went, for a browser's developer tools.
+fn server_timing(context: &RequestContext) -> HeaderValue {
+    let cost = &context.cost;
+    let text = format!(
+        "total;dur={:.1}, db;dur={:.1};desc=\"{} queries\", pool;dur={:.1}, redis;dur={:.1}",
+        context.started.elapsed().as_secs_f64() * 1_000.0,
+        cost.db_ms(),
+        cost.db_queries(),
+        cost.db_pool_wait_ms(),
+        cost.redis_ms(),
+    );
+    HeaderValue::from_str(&text).expect("numbers and names")
 }
 
 impl Drop for Exchange {
@@ -227,10 +281,10 @@ fn server_span(shared: &Shared, request: &Request, context: &RequestContext) -> 
     if let Some(agent) = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()) {
         attributes.push(KeyValue::new(semconv::USER_AGENT_ORIGINAL, agent.chars().take(256).collect::<String>()));
     }
-    let remote = propagation::extract(request.headers());
+    let remote = shared.telemetry.propagators.extract(request.headers());
     let tracer = &shared.telemetry.tracer;
     let mut builder = tracer.span_builder(name).with_kind(SpanKind::Server).with_attributes(attributes);
-    let parent = match (shared.trust, remote) {
+    let parent = match (shared.settings.trust, remote) {
         (TrustTraceContext::Continue, Some(remote)) => remote,
         (TrustTraceContext::Link, Some(remote)) => {
             builder = builder.with_links(vec![Link::with_context(remote.span().span_context().clone())]);
@@ -239,7 +293,9 @@ fn server_span(shared: &Shared, request: &Request, context: &RequestContext) -> 
         _ => Context::new(),
     };
     let span = builder.start_with_context(tracer, &parent);
-    parent.with_span(span)
+    let baggage = shared.telemetry.propagators.baggage(request.headers(), &shared.settings.baggage_keys);
+    let context = if baggage.is_empty() { parent } else { parent.with_baggage(baggage) };
+    context.with_span(span)
 }
 
 /// Ends the exchange with the body: counts its bytes, and knows whether all of it was taken.

@@ -52,8 +52,8 @@ pub fn apply(
         .layer(Extension(directory))
         .layer(Extension(limiter))
         .layer(DefaultBodyLimit::max(config.body_limit.0))
-        .layer(middleware::from_fn_with_state(shelter, limits::deadline))
-        .layer(middleware::from_fn_with_state(health, limits::started))
+        .layer(middleware::from_fn_with_state(shelter.clone(), limits::deadline))
+        .layer(middleware::from_fn_with_state((health, shelter), limits::started))
         .layer(CompressionLayer::new());
     if !config.cors_origins.is_empty() {
         router = router.layer(cors(&config.cors_origins));
@@ -72,7 +72,7 @@ const ALLOWED: [&str; 8] = [
     "tracestate",
     "baggage",
 ];
-const EXPOSED: [&str; 9] = [
+const EXPOSED: [&str; 11] = [
     "ratelimit-limit",
     "ratelimit-remaining",
     "ratelimit-reset",
@@ -82,6 +82,8 @@ const EXPOSED: [&str; 9] = [
     "location",
     "retry-after",
     "idempotent-replayed",
+    "x-sentry-event-id",
+    "server-timing",
 ];
 
 fn cors(origins: &[String]) -> CorsLayer {

@@ -13,17 +13,28 @@ use opentelemetry::trace::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::platform::{
-    error::{Error, Kind},
-    lifecycle::Health,
-    telemetry::context,
+use crate::{
+    labels,
+    platform::{
+        error::{Error, Kind},
+        lifecycle::Health,
+        telemetry::{
+            context,
+            metrics::{Counter, Registry},
+        },
+    },
 };
 
 /// Where the work of requests runs; shutdown waits for it. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Shelter {
     limit: Duration,
     tasks: TaskTracker,
+    shed: Counter<Shed>,
+}
+
+labels! {
+    pub struct Shed { reason: &'static str = "_OTHER" }
 }
 
 /// When the request must be answered; extractors that wait for the client mind it.
@@ -31,8 +42,11 @@ pub struct Shelter {
 pub struct Deadline(pub Instant);
 
 impl Shelter {
-    pub fn new(limit: Duration) -> Self {
-        Self { limit, tasks: TaskTracker::new() }
+    pub fn new(limit: Duration, registry: &Registry) -> Self {
+        let shed: Counter<Shed> =
+            registry.counter("http_server_requests_shed_total", "Requests refused unread, by reason.", 8);
+        shed.with(&Shed { reason: "not_ready" });
+        Self { limit, tasks: TaskTracker::new(), shed }
     }
 
     /// Waits until all work has ended, that of clients who left included.
@@ -63,9 +77,10 @@ pub async fn deadline(State(shelter): State<Shelter>, mut request: Request, next
 }
 
 /// Refuses the API until the start is over: with an unsafe role every answer could be another tenant's.
-pub async fn started(State(health): State<Health>, request: Request, next: Next) -> Response {
+pub async fn started(State((health, shelter)): State<(Health, Shelter)>, request: Request, next: Next) -> Response {
     if health.started() || !request.uri().path().starts_with("/v1/") {
         return next.run(request).await;
     }
+    shelter.shed.with(&Shed { reason: "not_ready" }).inc();
     Error::unavailable("not_ready", "The service is starting. Try again shortly.").into_response()
 }

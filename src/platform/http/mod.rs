@@ -40,11 +40,24 @@ section! {
         pub cors_origins: Vec<String>,
         /// What an inbound `traceparent` may do: continue the caller's trace, link to it, or nothing.
         pub trust_trace_context: TrustTraceContext,
+        /// Keys of inbound baggage that go on to other services of ours; none by default.
+        pub baggage_keys: Vec<String>,
+        /// SQL statements of one request beyond which `query_budget_exceeded` is logged: an N+1 usually.
+        pub query_budget: u32 => 1..=10_000,
+        /// Other budgets, by route: `POST /v1/orders=40`.
+        pub query_budgets: Vec<String>,
+        /// Whether answers say in `Server-Timing` where the time went; for development.
+        pub server_timing: bool,
     }
 }
 
 impl HttpConfig {
     pub fn check(&self, faults: &mut Faults) {
+        for budget in &self.query_budgets {
+            if observe::budget(budget).is_none() {
+                faults.add(format!("http.query_budgets: expected METHOD /route=number, got \"{budget}\""));
+            }
+        }
         for origin in self.cors_origins.iter().filter(|origin| *origin != "*") {
             if !(origin.starts_with("http://") || origin.starts_with("https://"))
                 || origin.parse::<axum::http::HeaderValue>().is_err()

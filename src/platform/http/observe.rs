@@ -11,7 +11,7 @@ use axum::{extract::Request, response::Response};
 use opentelemetry::trace::FutureExt as _;
 use tower::{Layer, Service};
 
-use super::exchange::Exchange;
+use super::{HttpConfig, exchange::Exchange};
 use crate::{
     labels,
     platform::telemetry::{
@@ -37,6 +37,9 @@ labels! {
     }
 }
 labels! {
+    pub struct Routed { http_route: Arc<str> = "_OTHER".into() }
+}
+labels! {
     pub struct Unhandled { kind: &'static str = "_OTHER" }
 }
 
@@ -45,6 +48,44 @@ pub(super) struct HttpMetrics {
     pub active: prometheus::Gauge,
     pub unhandled: Counter<Unhandled>,
     pub used: Counter<Used>,
+    pub queries: Histogram<Routed>,
+}
+
+/// Statements of one request; most have three, an N+1 has dozens.
+const QUERIES: &[f64] = &[0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0];
+
+/// What of the configuration the observing layer minds.
+pub(super) struct Settings {
+    pub trust: TrustTraceContext,
+    pub baggage_keys: Vec<String>,
+    pub server_timing: bool,
+    query_budget: u32,
+    query_budgets: Vec<(String, u32)>,
+}
+
+impl Settings {
+    fn of(http: &HttpConfig) -> Self {
+        Self {
+            trust: http.trust_trace_context,
+            baggage_keys: http.baggage_keys.clone(),
+            server_timing: http.server_timing,
+            query_budget: http.query_budget,
+            query_budgets: http.query_budgets.iter().filter_map(|text| budget(text)).collect(),
+        }
+    }
+
+    pub fn query_budget(&self, method: &str, route: &str) -> u32 {
+        let is_it = |place: &str| place.split_once(' ').is_some_and(|(m, r)| m == method && r == route);
+        self.query_budgets.iter().find(|(place, _)| is_it(place)).map_or(self.query_budget, |(_, budget)| *budget)
+    }
+}
+
+/// `POST /v1/orders=40`.
+pub(super) fn budget(text: &str) -> Option<(String, u32)> {
+    let (place, number) = text.rsplit_once('=')?;
+    let (method, route) = place.split_once(' ')?;
+    let known = method.bytes().all(|byte| byte.is_ascii_uppercase()) && !method.is_empty() && route.starts_with('/');
+    known.then_some((place.to_owned(), number.trim().parse().ok()?))
 }
 
 /// Observes every request of the router it wraps.
@@ -55,13 +96,13 @@ pub(super) struct Shared {
     pub metrics: HttpMetrics,
     pub telemetry: Telemetry,
     pub tenants: TenantLabels,
-    pub trust: TrustTraceContext,
+    pub settings: Settings,
     /// Until the first request of the process is done.
     pub cold: AtomicBool,
 }
 
 impl Observe {
-    pub fn new(telemetry: &Telemetry, registry: &Registry, tenants: &TenantLabels, trust: TrustTraceContext) -> Self {
+    pub fn new(telemetry: &Telemetry, registry: &Registry, tenants: &TenantLabels, http: &HttpConfig) -> Self {
         let active: Gauge = registry.gauge("http_server_active_requests", "Requests being handled now.", 1);
         let unhandled: Counter<Unhandled> =
             registry.counter("unhandled_errors_total", "Failures no handler expected: errors (500) and panics.", 4);
@@ -78,9 +119,16 @@ impl Observe {
             active: active.with(&()),
             unhandled,
             used: registry.counter("api_requests_total", "Requests of authenticated callers, by tenant.", 1_000),
+            queries: registry.histogram("db_queries_per_request", "SQL statements of one request.", QUERIES, 100),
         };
         let (telemetry, tenants) = (telemetry.clone(), tenants.clone());
-        Self(Arc::new(Shared { metrics, telemetry, tenants, trust, cold: AtomicBool::new(true) }))
+        Self(Arc::new(Shared {
+            metrics,
+            telemetry,
+            tenants,
+            settings: Settings::of(http),
+            cold: AtomicBool::new(true),
+        }))
     }
 }
 

@@ -71,6 +71,8 @@ impl From<FieldError> for ProblemField {
 #[derive(Clone, Debug)]
 pub struct Failed {
     pub code: &'static str,
+    /// Whether somebody must look at the code: not for what a client did, nor for a dependency that is away.
+    pub is_fault: bool,
     /// The causes, for the log only.
     pub chain: String,
 }
@@ -95,7 +97,11 @@ pub fn render(error: &Error) -> (StatusCode, String) {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, text) = render(&self);
-        let failed = Failed { code: self.code, chain: self.chain() };
+        let failed = Failed {
+            code: self.code,
+            is_fault: matches!(self.kind, Kind::Internal | Kind::Timeout),
+            chain: self.chain(),
+        };
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], text).into_response();
         if let Some(after) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));

@@ -149,10 +149,11 @@ impl Worker {
     async fn execute(&self, claimed: Claimed, queue: &'static str) {
         let kind = self.registry.find(&claimed.kind).cloned();
         let name = kind.as_ref().map_or("_OTHER", |kind| kind.name);
-        let request = RequestContext::of_job(claimed.request_id.clone(), claimed.correlation_id.clone(), name);
+        let mut request = RequestContext::of_job(claimed.request_id.clone(), claimed.correlation_id.clone(), name);
         request.set_caller(TenantId::from_uuid(claimed.tenant_id), PrincipalId::new("job"));
-        let request = Arc::new(request);
         let span = self.span(&claimed, name, queue);
+        request.span = span.span().span_context().clone();
+        let request = request.begin();
         let work = self.attempt(claimed, kind, name, queue, span.clone());
         context::scope(request, work.with_context(span)).await;
     }
@@ -187,7 +188,8 @@ impl Worker {
                 span.span().set_status(Status::error(error.code));
                 let error = error.chain();
                 if outcome == "dead" {
-                    tracing::error!(job_id = %ticket.id, attempt, outcome, duration_ms, error, "job_failed");
+                    let sentry_event_id = self.report(name, &error);
+                    tracing::error!(job_id = %ticket.id, attempt, outcome, duration_ms, error, sentry_event_id, "job_failed");
                 } else {
                     tracing::warn!(job_id = %ticket.id, attempt, outcome, duration_ms, error, "job_failed");
                 }
@@ -197,6 +199,13 @@ impl Worker {
             self.metrics.dead_letters.with(&Queue { queue }).inc();
         }
         span.span().end();
+    }
+
+    /// Tells Sentry of a job that is given up; its retries were handled, and a panic its hook has told of.
+    fn report(&self, name: &str, chain: &str) -> Option<String> {
+        let sentry = self.telemetry.sentry.as_ref()?;
+        let told = context::with_current(|request| request.sentry_event().map(str::to_owned)).flatten();
+        told.or_else(|| Some(sentry.error(name, chain)))
     }
 
     fn judge(&self, result: &Result<Next>, attempt: u32, patience: u32) -> (&'static str, Settlement) {

@@ -22,7 +22,7 @@ use self::breaker::{Breaker, Breakers};
 use super::telemetry::{
     Telemetry, context,
     metrics::{HTTP_SECONDS, Histogram, Registry},
-    propagation,
+    propagation::{self, Propagators},
 };
 use crate::{
     labels,
@@ -180,8 +180,9 @@ impl Outbound {
         timeout: Duration,
     ) -> Result<Answer, Failure> {
         let context = self.span(call, &address);
+        let trusted = (!std::ptr::eq(client, &raw const self.guarded)).then_some(&self.telemetry.propagators);
         let started = Instant::now();
-        let result = tokio::time::timeout(timeout, send(client, call))
+        let result = tokio::time::timeout(timeout, send(client, call, trusted))
             .with_context(context.clone())
             .await
             .unwrap_or(Err(Failure::Timeout));
@@ -231,11 +232,13 @@ impl Outbound {
     }
 }
 
-async fn send(client: &reqwest::Client, call: &Call<'_>) -> Result<Answer, Failure> {
+async fn send(client: &reqwest::Client, call: &Call<'_>, trusted: Option<&Propagators>) -> Result<Answer, Failure> {
     let mut request = client.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());
-    if let Some(traceparent) = propagation::traceparent() {
-        request = request.header("traceparent", traceparent);
-    }
+    request = match trusted {
+        Some(propagators) => request.headers(propagators.inject()),
+        // Baggage and other vendors' state are for services of ours only.
+        None => propagation::traceparent_header().into_iter().fold(request, |request, (k, v)| request.header(k, v)),
+    };
     if let Some((request_id, correlation_id)) =
         context::with_current(|now| (now.request_id.clone(), now.correlation_id.clone()))
     {

@@ -6,14 +6,19 @@ pub mod build;
 pub mod context;
 pub mod logs;
 pub mod metrics;
+pub mod otlp;
+pub mod profile;
 pub mod propagation;
 pub mod redact;
+pub mod security;
+pub mod sentry;
+pub mod sink;
 pub mod traces;
 
 use std::{
     collections::BTreeMap,
     io::Write,
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -25,13 +30,19 @@ use tracing_subscriber::{
 
 use self::{
     logs::{
-        LogConfig,
+        Format, LogConfig,
         json::{Identity, LineCounts, LogLayer},
         level::LogLevel,
+        limit::Limiter,
+        otlp::OtlpLogs,
+        pretty::Waterfall,
         writer::LogWriter,
     },
     metrics::Registry,
-    traces::{Failures, SpanSink},
+    otlp::{Counts, Settings},
+    propagation::Propagators,
+    sentry::{Sentry, SentryConfig},
+    traces::SpanSink,
 };
 use crate::{labels, platform::config::Environment, section};
 
@@ -53,6 +64,7 @@ pub struct Options<'a> {
     pub service: &'a str,
     pub environment: Environment,
     pub log: &'a LogConfig,
+    pub sentry: &'a SentryConfig,
     /// The environment variables (`OTEL_*` are read from here).
     pub variables: &'a BTreeMap<String, String>,
     pub log_sink: Box<dyn Write + Send>,
@@ -63,10 +75,34 @@ pub struct Options<'a> {
 #[derive(Clone)]
 pub struct Telemetry {
     pub tracer: SdkTracer,
+    pub propagators: Propagators,
+    pub sentry: Option<Sentry>,
+    pub log_level: LogLevel,
     provider: SdkTracerProvider,
     writer: LogWriter,
-    export_failures: Failures,
-    pub log_level: LogLevel,
+    queues: Arc<[Queue]>,
+    spans: Arc<Counts>,
+    records: Arc<Counts>,
+}
+
+/// What must be emptied before the exit.
+struct Queue {
+    signal: &'static str,
+    flush: Box<dyn Fn(Duration) -> bool + Send + Sync>,
+    close: Box<dyn Fn(Duration) -> bool + Send + Sync>,
+    bytes: Box<dyn Fn() -> usize + Send + Sync>,
+}
+
+impl Queue {
+    fn of<T: Send + 'static>(signal: &'static str, batcher: otlp::Batcher<T>) -> Self {
+        let (flushed, closed) = (batcher.clone(), batcher.clone());
+        Self {
+            signal,
+            flush: Box::new(move |timeout| flushed.flush(timeout)),
+            close: Box::new(move |timeout| closed.close(timeout)),
+            bytes: Box::new(move || batcher.queued_bytes()),
+        }
+    }
 }
 
 labels! {
@@ -75,34 +111,47 @@ labels! {
 labels! {
     pub struct SignalLabel { signal: &'static str = "_OTHER" }
 }
+labels! {
+    pub struct ReasonLabel { reason: &'static str = "_OTHER" }
+}
 
 impl Telemetry {
     /// Installs the global subscriber and panic hook. Call once.
     ///
     /// # Errors
-    /// A log filter or an `OTEL_*` value that can't be used, in words.
+    /// A log filter, an `OTEL_*` value or a DSN that can't be used, in words.
     pub fn init(options: Options<'_>) -> Result<Self, String> {
         let filter = EnvFilter::try_new(&options.log.filter).map_err(|error| format!("log.filter: {error}"))?;
+        let settings = Settings::parse(options.variables).map_err(|faults| faults.join("; "))?;
         let (filter, handle) = reload::Layer::new(filter);
         let log_level =
             LogLevel::new(&options.log.filter, move |filter| handle.reload(filter).map_err(|error| error.to_string()));
-        let export_failures = Failures::default();
-        let provider = traces::provider(
-            options.service,
-            options.environment,
-            options.variables,
-            options.span_sink,
-            &export_failures,
-        )?;
+        let limiter = Arc::new(Limiter::new(options.log.rate_limit));
+        let held_back = Arc::clone(&limiter);
+        let writer = LogWriter::spawn(options.log_sink, move || say_suppressed(&held_back));
+        let (spans, records) = (Arc::new(Counts::default()), Arc::new(Counts::default()));
+        let resource = traces::resource(options.service, options.environment, &settings);
+        let mut queues = Vec::new();
+        let waterfall = (options.log.format == Format::Pretty).then(|| Waterfall::new(writer.clone()));
+        let (provider, batcher) = traces::provider(resource.clone(), &settings, options.span_sink, waterfall, &spans)?;
+        queues.extend(batcher.map(|batcher| Queue::of("traces", batcher)));
+        let otlp_logs = match settings.logs.destination.clone().filter(|_| !settings.disabled) {
+            None => None,
+            Some(destination) => {
+                let (logs, batcher) = OtlpLogs::new(SCOPE, resource, &settings, destination, Arc::clone(&records))?;
+                queues.push(Queue::of("logs", batcher));
+                Some(logs)
+            }
+        };
+        let sentry = Sentry::start(options.sentry, options.environment)?;
         let tracer = provider.tracer(SCOPE);
-        let writer = LogWriter::spawn(options.log_sink);
         let identity = Identity {
             service: options.service.to_owned(),
             environment: options.environment.as_str(),
             version: build::VERSION,
         };
         // Spans only: an event would become a span event and an ERROR would mark its span (trap 14).
-        let spans = tracing_opentelemetry::layer()
+        let spans_of_tracing = tracing_opentelemetry::layer()
             .with_tracer(tracer.clone())
             .with_location(false)
             .with_threads(false)
@@ -111,14 +160,16 @@ impl Telemetry {
             .with_filter(filter_fn(|meta| {
                 meta.is_span() && *meta.level() <= tracing::Level::INFO && !is_exporter(meta.target())
             }));
+        let lines = LogLayer::new(writer.clone(), options.log.format, &identity, &LINE_COUNTS, limiter, otlp_logs);
         tracing_subscriber::registry()
-            .with(spans)
+            .with(spans_of_tracing)
             // On this layer only: the level of the logs must not take spans out of traces.
-            .with(LogLayer::new(writer.clone(), options.log.format, identity, &LINE_COUNTS).with_filter(filter))
+            .with(lines.with_filter(filter))
             .try_init()
             .map_err(|error| error.to_string())?;
-        install_panic_hook();
-        Ok(Self { tracer, provider, writer, export_failures, log_level })
+        install_panic_hook(sentry.clone());
+        let propagators = Propagators::new(&settings.propagators);
+        Ok(Self { tracer, propagators, sentry, log_level, provider, writer, queues: queues.into(), spans, records })
     }
 
     /// Registers what telemetry says about itself.
@@ -132,36 +183,82 @@ impl Telemetry {
             "Log lines lost because the reader was too slow or gone.",
             move || vec![((), writer.dropped() as f64)],
         );
-        let failures = Failures::clone(&self.export_failures);
+        for (name, help, counts) in [
+            ("telemetry_spans_dropped_total", "Spans that were lost, by reason.", &self.spans),
+            ("telemetry_log_records_dropped_total", "OTLP log records that were lost, by reason.", &self.records),
+        ] {
+            let counts = Arc::clone(counts);
+            registry.counter_fn(name, help, move || {
+                counts.dropped().map(|(reason, count)| (ReasonLabel { reason }, count as f64)).to_vec()
+            });
+        }
+        let both = [("traces", Arc::clone(&self.spans)), ("logs", Arc::clone(&self.records))];
+        let failures = both.clone();
         registry.counter_fn(
             "telemetry_export_failures_total",
             "Exports of a batch that failed, by signal.",
-            move || vec![(SignalLabel { signal: "traces" }, failures.load(Relaxed) as f64)],
+            move || {
+                let failed = |(signal, counts): &(&'static str, Arc<Counts>)| {
+                    (SignalLabel { signal }, counts.failures.load(Relaxed) as f64)
+                };
+                failures.iter().map(failed).collect()
+            },
         );
+        registry.counter_fn("telemetry_exported_total", "Spans and log records that were exported.", move || {
+            let exported = |(signal, counts): &(&'static str, Arc<Counts>)| {
+                (SignalLabel { signal }, counts.exported.load(Relaxed) as f64)
+            };
+            both.iter().map(exported).collect()
+        });
+        let queues = Arc::clone(&self.queues);
+        registry.gauge_fn("telemetry_queue_bytes", "What waits to be exported, by signal.", move || {
+            queues.iter().map(|queue| (SignalLabel { signal: queue.signal }, (queue.bytes)() as f64)).collect()
+        });
+        Sentry::register(self.sentry.clone(), registry);
+        sink::register(registry);
+        security::register(registry);
     }
 
     /// Exports what is queued now, for tests.
     pub fn flush(&self) {
-        if let Err(error) = self.provider.force_flush() {
-            tracing::warn!(error = %error, "telemetry_flush_failed");
+        let timeout = Duration::from_secs(5);
+        let flushed = self.queues.iter().all(|queue| (queue.flush)(timeout));
+        if !flushed || self.sentry.as_ref().is_some_and(|sentry| !sentry.flush(timeout)) {
+            tracing::warn!("telemetry_flush_failed");
         }
         self.writer.flush(Duration::from_secs(1));
     }
 
-    /// Flushes spans and logs within `timeout`, whatever the collector does. Blocks: call it off
-    /// the runtime.
+    /// Flushes every signal within `timeout` and logs within a second more, whatever the receivers
+    /// do. Blocks: call it off the runtime.
     pub fn shutdown(&self, timeout: Duration) {
-        let started = Instant::now();
-        let (done, waited) = std::sync::mpsc::channel();
-        let provider = self.provider.clone();
-        // On a thread of its own: the SDK's deadline does not bound every transport (trap 10).
-        std::thread::spawn(move || done.send(provider.shutdown_with_timeout(timeout)));
-        match waited.recv_timeout(timeout) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(error = %error, "shutdown_telemetry_incomplete"),
-            Err(_) => tracing::warn!(waited_ms = started.elapsed().as_millis() as u64, "shutdown_telemetry_incomplete"),
+        let deadline = Instant::now() + timeout;
+        // In parallel, on one budget: one dead receiver must not use up the others' time.
+        let complete = std::thread::scope(|scope| {
+            let sentry = scope.spawn(|| self.sentry.as_ref().is_none_or(|sentry| sentry.close(timeout)));
+            let closing: Vec<_> = self.queues.iter().map(|queue| scope.spawn(|| (queue.close)(timeout))).collect();
+            let closed = closing.into_iter().map(|thread| thread.join().unwrap_or(false)).fold(true, |a, b| a & b);
+            sentry.join().unwrap_or(false) & closed
+        });
+        if !complete {
+            let lost = |counts: &Counts| counts.shutdown.load(Relaxed);
+            tracing::warn!(
+                waited_ms = (timeout + Instant::now().saturating_duration_since(deadline)).as_millis() as u64,
+                spans_lost = lost(&self.spans),
+                records_lost = lost(&self.records),
+                "shutdown_telemetry_incomplete"
+            );
         }
+        // What it wraps is closed; this only makes later spans no-ops.
+        let _already_closed = self.provider.shutdown_with_timeout(Duration::ZERO);
         self.writer.close(Duration::from_secs(1));
+    }
+}
+
+/// Says once a second what the limit of each callsite held back.
+fn say_suppressed(limiter: &Limiter) {
+    for (event, callsite, suppressed) in limiter.take_suppressed() {
+        tracing::warn!(event, callsite, suppressed, "log_suppressed");
     }
 }
 
@@ -173,11 +270,12 @@ fn is_exporter(target: &str) -> bool {
 }
 
 /// One JSON line a panic instead of text on standard error, in the context it happened in.
-fn install_panic_hook() {
-    std::panic::set_hook(Box::new(|info| {
+fn install_panic_hook(sentry: Option<Sentry>) {
+    std::panic::set_hook(Box::new(move |info| {
         let text = info.payload_as_str().unwrap_or("a payload that is not text");
         let location = info.location().map(ToString::to_string).unwrap_or_default();
         let backtrace = std::backtrace::Backtrace::capture();
-        tracing::error!(panic = text, location, backtrace = %backtrace, "panicked");
+        let sentry_event_id = sentry.as_ref().map(|sentry| sentry.panic(info));
+        tracing::error!(panic = text, location, backtrace = %backtrace, sentry_event_id, "panicked");
     }));
 }

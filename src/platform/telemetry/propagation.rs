@@ -1,18 +1,23 @@
-//! Trace context in (W3C `traceparent` and `tracestate`) and out (`traceparent`).
+//! Trace context and baggage, in and out, in the formats of `OTEL_PROPAGATORS`.
 
-use axum::http::HeaderMap;
+use std::{collections::HashMap, sync::Arc};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
-    Context,
-    propagation::TextMapPropagator as _,
+    Context, KeyValue,
+    baggage::BaggageExt as _,
+    propagation::TextMapPropagator,
     trace::{SpanContext, TraceContextExt as _},
 };
-use opentelemetry_http::HeaderExtractor;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_aws::trace::XrayPropagator;
+use opentelemetry_http::{HeaderExtractor, HeaderInjector};
+use opentelemetry_propagator_b3::{B3Encoding, Propagator as B3Propagator};
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 
 use crate::choice;
 
 choice! {
-    /// What an inbound `traceparent` may do.
+    /// What an inbound trace context may do.
     pub enum TrustTraceContext {
         /// The caller's trace goes on here.
         Continue = "continue",
@@ -22,19 +27,121 @@ choice! {
     }
 }
 
-/// The remote context of the caller, if it sent a valid one.
-pub fn extract(headers: &HeaderMap) -> Option<Context> {
-    // Two different parents are no parent (W3C Trace Context §3.2: the header must not be repeated).
-    if headers.get_all("traceparent").iter().count() != 1 {
-        return None;
+/// A way to write the context into headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    TraceContext,
+    Baggage,
+    B3,
+    B3Multi,
+    Xray,
+}
+
+impl Format {
+    /// By their names in `OTEL_PROPAGATORS`.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("tracecontext", Self::TraceContext),
+        ("baggage", Self::Baggage),
+        ("b3", Self::B3),
+        ("b3multi", Self::B3Multi),
+        ("xray", Self::Xray),
+    ];
+}
+
+const B3_MULTI: [&str; 4] = ["x-b3-traceid", "x-b3-spanid", "x-b3-sampled", "x-b3-flags"];
+
+/// Largest baggage that is read; the rest of the header is not looked at (W3C Baggage §3.3.2 asks
+/// for 8,192 bytes at least, but for what is passed on: here few keys are).
+const MAX_BAGGAGE: usize = 8_192;
+/// Longest value of an entry that goes on.
+const MAX_BAGGAGE_VALUE: usize = 256;
+
+/// The formats that are read and written. Cheap to clone.
+#[derive(Clone)]
+pub struct Propagators {
+    traces: Arc<[(Format, Box<dyn TextMapPropagator + Send + Sync>)]>,
+    baggage: bool,
+}
+
+impl Propagators {
+    pub fn new(formats: &[Format]) -> Self {
+        let traces = formats.iter().filter_map(|format| {
+            let propagator: Box<dyn TextMapPropagator + Send + Sync> = match format {
+                Format::Baggage => return None,
+                Format::TraceContext => Box::new(TraceContextPropagator::new()),
+                Format::B3 => Box::new(B3Propagator::with_encoding(B3Encoding::SingleHeader)),
+                Format::B3Multi => Box::new(B3Propagator::with_encoding(B3Encoding::MultipleHeader)),
+                Format::Xray => Box::new(XrayPropagator::new()),
+            };
+            Some((*format, propagator))
+        });
+        Self { traces: traces.collect(), baggage: formats.contains(&Format::Baggage) }
     }
-    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
-    context.span().span_context().is_valid().then_some(context)
+
+    /// The remote context of the caller, from the first format that has a valid one.
+    pub fn extract(&self, headers: &HeaderMap) -> Option<Context> {
+        self.traces.iter().find_map(|(_, propagator)| {
+            // Two different parents are no parent (W3C Trace Context §3.2: the header must not be repeated).
+            let repeated = |name: &str| headers.get_all(name).iter().nth(1).is_some();
+            let mut present = false;
+            for name in propagator.fields() {
+                if name != "tracestate" && repeated(name) {
+                    return None;
+                }
+                present |= headers.contains_key(name);
+            }
+            let context =
+                present.then(|| propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers)))?;
+            context.span().span_context().is_valid().then_some(context)
+        })
+    }
+
+    /// The entries of the caller's baggage that may go on: the allowed keys, with values of a sane size.
+    pub fn baggage(&self, headers: &HeaderMap, allowed: &[String]) -> Vec<KeyValue> {
+        if !self.baggage || allowed.is_empty() {
+            return Vec::new();
+        }
+        let Some(header) = headers.get("baggage").filter(|header| header.len() <= MAX_BAGGAGE) else {
+            return Vec::new();
+        };
+        let single: HashMap<String, String> =
+            [("baggage".to_owned(), header.to_str().unwrap_or_default().to_owned())].into();
+        let context = BaggagePropagator::new().extract_with_context(&Context::new(), &single);
+        let entries = context.baggage().iter().filter(|(key, (value, _))| {
+            allowed.iter().any(|allowed| allowed == key.as_str()) && value.as_str().len() <= MAX_BAGGAGE_VALUE
+        });
+        entries.map(|(key, (value, _))| KeyValue::new(key.clone(), value.clone())).collect()
+    }
+
+    /// Headers for a call to a service of ours: the current span in all formats, and the baggage.
+    pub fn inject(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        Context::map_current(|context| {
+            let mut injector = HeaderInjector(&mut headers);
+            for (format, propagator) in &*self.traces {
+                propagator.inject_context(context, &mut injector);
+                if *format == Format::B3 {
+                    // 0.33 writes the headers of the other encoding too (its bit mask takes 0 for any).
+                    B3_MULTI.iter().for_each(|name| drop(injector.0.remove(*name)));
+                }
+            }
+            if self.baggage && !context.baggage().is_empty() {
+                BaggagePropagator::new().inject_context(context, &mut injector);
+            }
+        });
+        headers
+    }
+}
+
+/// `traceparent` alone, for who is not ours: no state of other vendors, no baggage.
+pub fn traceparent_header() -> Option<(HeaderName, HeaderValue)> {
+    let value = HeaderValue::from_str(&traceparent()?).ok()?;
+    Some((HeaderName::from_static("traceparent"), value))
 }
 
 /// The span that a stored `traceparent` names.
 pub fn parse(traceparent: &str) -> Option<SpanContext> {
-    let carrier = std::collections::HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
     let span = context.span().span_context().clone();
     span.is_valid().then_some(span)

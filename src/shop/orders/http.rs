@@ -74,7 +74,7 @@ fn respond(answer: Answer, replayed: bool) -> Response {
         let location = HeaderValue::from_str(&format!("/v1/orders/{id}")).expect("an id is plain ASCII");
         response.headers_mut().insert(header::LOCATION, location);
     } else {
-        response.extensions_mut().insert(Failed { code: "payment_declined", chain: String::new() });
+        response.extensions_mut().insert(Failed { code: "payment_declined", is_fault: false, chain: String::new() });
     }
     if replayed {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));

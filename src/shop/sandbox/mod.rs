@@ -44,7 +44,7 @@ pub async fn start(config: &SandboxConfig, public: &HttpConfig, telemetry: &Tele
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     let registry = Registry::default();
     let tenants = TenantLabels::new(&registry);
-    let observe = Observe::new(telemetry, &registry, &tenants, public.trust_trace_context);
+    let observe = Observe::new(telemetry, &registry, &tenants, public);
     let router = http::router(config.books.as_ref().map(PathBuf::from))?.layer(observe);
     let limits = server::Limits { max_connections: 256, head_timeout: public.head_timeout };
     let stop = server::Stop::default();

@@ -2,13 +2,19 @@
 
 mod api_keys;
 mod bad_input;
+mod bleed;
 mod cache;
+mod cardinality;
 mod configuration;
+mod debugging;
 mod documents;
 mod errors;
 mod jobs;
 mod lifecycle;
+mod one_id;
+mod otel_variables;
 mod otlp;
 mod safety;
+mod sentry;
 mod signals;
 mod tenancy;

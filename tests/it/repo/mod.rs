@@ -3,6 +3,7 @@
 mod catalogue;
 mod layering;
 mod schema;
+mod semconv;
 
 use std::path::{Path, PathBuf};
 

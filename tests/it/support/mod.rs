@@ -3,7 +3,9 @@
 
 pub mod app;
 pub mod client;
+pub mod collector;
 pub mod process;
+pub mod sentry_server;
 pub mod services;
 pub mod sinks;
 

@@ -108,6 +108,11 @@ pub async fn empty_database() -> String {
     name
 }
 
+/// An address that is free now, for a process whose log cannot be read for it.
+pub fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
 pub async fn drop_database(name: &str) {
     admin().await.execute(AssertSqlSafe(format!("drop database if exists {name} with (force)"))).await.unwrap();
 }

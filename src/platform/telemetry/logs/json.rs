@@ -1,24 +1,30 @@
 //! The log layer: one flat JSON object an event, with the trace, the request and the event's own
-//! fields, redacted by key and by value. One visitor, one reused buffer, one hand-over to the writer.
+//! fields. One visitor (`visit`), one reused buffer, one hand-over to the writer; over OTLP too when
+//! asked for, and kept as breadcrumbs for Sentry.
 
 use std::{
     cell::RefCell,
-    fmt::{self, Write as _},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::SystemTime,
 };
 
 use opentelemetry::trace::TraceContextExt as _;
-use tracing::{
-    Event, Level, Subscriber,
-    field::{Field, Visit},
-};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
-use super::{Format, writer::LogWriter};
-use crate::platform::telemetry::{
-    context,
-    redact::{MASK, is_secret_key, scrub},
+use super::{
+    Format,
+    limit::Limiter,
+    otlp::OtlpLogs,
+    pretty,
+    text::{self, entry},
+    visit::{Output, Redacting},
+    writer::LogWriter,
 };
+use crate::platform::telemetry::context;
 
 /// What every line says about the process.
 #[derive(Clone, Debug)]
@@ -49,15 +55,29 @@ impl LineCounts {
 
 /// Writes events; spans belong to the tracing layers.
 pub struct LogLayer {
-    writer: LogWriter,
-    format: Format,
-    identity: Identity,
-    counts: &'static LineCounts,
+    pub writer: LogWriter,
+    pub format: Format,
+    /// What never changes: `,"service":…,"environment":…,"version":…`.
+    identity: String,
+    pub counts: &'static LineCounts,
+    pub limiter: Arc<Limiter>,
+    pub otlp: Option<OtlpLogs>,
 }
 
 impl LogLayer {
-    pub fn new(writer: LogWriter, format: Format, identity: Identity, counts: &'static LineCounts) -> Self {
-        Self { writer, format, identity, counts }
+    pub fn new(
+        writer: LogWriter,
+        format: Format,
+        identity: &Identity,
+        counts: &'static LineCounts,
+        limiter: Arc<Limiter>,
+        otlp: Option<OtlpLogs>,
+    ) -> Self {
+        let mut known = String::new();
+        entry(&mut known, "service", &identity.service);
+        entry(&mut known, "environment", identity.environment);
+        entry(&mut known, "version", identity.version);
+        Self { writer, format, identity: known, counts, limiter, otlp }
     }
 }
 
@@ -66,7 +86,9 @@ impl LogLayer {
 #[derive(Default)]
 struct Buffers {
     line: String,
-    fields: String,
+    fields: Fields,
+    message: String,
+    scratch: String,
 }
 
 thread_local!(static BUFFERS: RefCell<Buffers> = RefCell::default());
@@ -77,39 +99,49 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
             // A Display implementation that logs finds the buffers taken; it then gets its own.
             let mut own = Buffers::default();
             let mut borrowed = buffers.try_borrow_mut();
-            let Buffers { line, fields } = borrowed.as_deref_mut().unwrap_or(&mut own);
-            line.clear();
-            fields.clear();
-            let mut visitor = Fields { out: fields, message: None };
-            event.record(&mut visitor);
-            let message = visitor.message.unwrap_or_default();
-            match self.format {
-                Format::Json => self.json(line, event, &message, fields),
-                Format::Pretty => pretty(line, event, &message, fields),
-            }
-            line.push('\n');
-            self.writer.write(line.as_bytes(), *event.metadata().level());
-            self.counts.add(*event.metadata().level());
+            self.log(event, borrowed.as_deref_mut().unwrap_or(&mut own));
         });
     }
 }
 
-fn now() -> impl fmt::Display {
-    chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ")
-}
-
 impl LogLayer {
-    fn json(&self, out: &mut String, event: &Event<'_>, message: &str, fields: &str) {
+    fn log(&self, event: &Event<'_>, buffers: &mut Buffers) {
+        let Buffers { line, fields, message, scratch } = buffers;
         let meta = event.metadata();
-        let _ = write!(out, "{{\"timestamp\":\"{}\",\"level\":\"{}\"", now(), meta.level());
+        line.clear();
+        fields.0.clear();
+        message.clear();
+        event.record(&mut Redacting { out: fields, message, scratch });
+        if !self.limiter.admits(meta, message) {
+            return;
+        }
+        let now = SystemTime::now();
+        match self.format {
+            Format::Json => self.json(line, event, now, message, &fields.0),
+            Format::Pretty => pretty::line(line, event, message, &fields.0),
+        }
+        line.push('\n');
+        self.writer.write(line.as_bytes(), *meta.level());
+        self.counts.add(*meta.level());
+        if let Some(otlp) = &self.otlp {
+            otlp.emit(event, now, message, scratch);
+        }
+        context::with_current(|request| request.crumb(now, *meta.level(), message, &fields.0));
+    }
+
+    fn json(&self, out: &mut String, event: &Event<'_>, now: SystemTime, message: &str, fields: &str) {
+        let meta = event.metadata();
+        out.push_str("{\"timestamp\":\"");
+        text::timestamp(out, now);
+        out.push_str("\",\"level\":\"");
+        out.push_str(meta.level().as_str());
+        out.push('"');
         entry(out, "message", message);
         entry(out, "target", meta.target());
-        entry(out, "service", &self.identity.service);
-        entry(out, "environment", self.identity.environment);
-        entry(out, "version", self.identity.version);
+        out.push_str(&self.identity);
         // OpenTelemetry logs while it holds its own context: reading it then would panic (trap 14).
         if !meta.target().starts_with("opentelemetry") {
-            trace_ids(out);
+            opentelemetry::Context::map_current(|cx| text::trace_ids(out, cx.span().span_context()));
         }
         request(out);
         out.push_str(fields);
@@ -117,28 +149,14 @@ impl LogLayer {
     }
 }
 
-fn trace_ids(out: &mut String) {
-    opentelemetry::Context::map_current(|cx| {
-        let span = cx.span();
-        let ids = span.span_context();
-        if ids.is_valid() {
-            let _ = write!(
-                out,
-                ",\"trace_id\":\"{}\",\"span_id\":\"{}\",\"sampled\":{}",
-                ids.trace_id(),
-                ids.span_id(),
-                ids.is_sampled()
-            );
-        }
-    });
-}
-
+/// Ids and path were searched for secrets once, when the request came in.
 fn request(out: &mut String) {
     context::with_current(|request| {
         entry(out, "request_id", &request.request_id);
         entry(out, "correlation_id", &request.correlation_id);
         if let Some((tenant, principal)) = request.caller() {
-            let _ = write!(out, ",\"tenant_id\":\"{tenant}\"");
+            let mut id = [0; 36];
+            entry(out, "tenant_id", tenant.as_uuid().as_hyphenated().encode_lower(&mut id));
             entry(out, "principal_id", principal.as_str());
         }
         if let Some(job) = request.job {
@@ -147,112 +165,39 @@ fn request(out: &mut String) {
         }
         entry(out, "method", request.method);
         entry(out, "route", &request.route);
-        entry(out, "path", &scrub(&request.path));
+        entry(out, "path", &request.path);
     });
 }
 
-/// `,"key":"value"` with JSON escapes: a control character can't forge a line.
-fn entry(out: &mut String, key: &str, value: &str) {
-    out.push(',');
-    quote(out, key);
-    out.push(':');
-    quote(out, value);
-}
+/// The event's own fields, as they stand in the line.
+#[derive(Default)]
+struct Fields(String);
 
-fn quote(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
+impl Output for Fields {
+    fn text(&mut self, key: &'static str, value: &str) {
+        entry(&mut self.0, key, value);
+    }
+
+    fn integer(&mut self, key: &'static str, value: i64) {
+        text::key_of(&mut self.0, key);
+        if value < 0 {
+            self.0.push('-');
         }
-    }
-    out.push('"');
-}
-
-/// Appends the event's fields; keeps `message` apart.
-struct Fields<'a> {
-    out: &'a mut String,
-    message: Option<String>,
-}
-
-impl Fields<'_> {
-    fn raw(&mut self, field: &Field, value: impl fmt::Display) {
-        self.out.push(',');
-        quote(self.out, field.name());
-        let _ = write!(self.out, ":{value}");
+        text::integer(&mut self.0, value.unsigned_abs());
     }
 
-    fn text(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "message" => self.message = Some(scrub(value).into_owned()),
-            name if name.starts_with("log.") => {}
-            name if is_secret_key(name) => entry(self.out, name, MASK),
-            name => entry(self.out, name, &scrub(value)),
-        }
-    }
-}
-
-impl Visit for Fields<'_> {
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.raw(field, value);
+    fn unsigned(&mut self, key: &'static str, value: u64) {
+        text::key_of(&mut self.0, key);
+        text::integer(&mut self.0, value);
     }
 
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.raw(field, value);
+    fn float(&mut self, key: &'static str, value: f64) {
+        text::key_of(&mut self.0, key);
+        text::float(&mut self.0, value);
     }
 
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.raw(field, value);
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no NaN and no infinity.
-        if value.is_finite() { self.raw(field, (value * 1_000.0).round() / 1_000.0) } else { self.raw(field, "null") }
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, value);
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut chain = value.to_string();
-        let mut next = value.source();
-        while let Some(cause) = next {
-            let _ = write!(chain, ": {cause}");
-            next = cause.source();
-        }
-        self.text(field, &chain);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.text(field, &format!("{value:?}"));
-    }
-}
-
-/// `12:03:55.123  INFO request_completed GET /v1/users status=200 … trace=4bf9…`
-fn pretty(out: &mut String, event: &Event<'_>, message: &str, fields: &str) {
-    let meta = event.metadata();
-    let _ = write!(out, "{} {:>5} {}", chrono::Utc::now().format("%H:%M:%S%.3f"), meta.level(), message.escape_debug());
-    context::with_current(|request| {
-        let _ = match request.job {
-            Some(job) => write!(out, " job={job}"),
-            None => write!(out, " {} {}", request.method, scrub(&request.path).escape_debug()),
-        };
-    });
-    out.push_str(&fields.replace(",\"", " ").replace("\":", "="));
-    if !meta.target().starts_with("opentelemetry") {
-        opentelemetry::Context::map_current(|cx| {
-            if cx.span().span_context().is_valid() {
-                let _ = write!(out, " trace={}", cx.span().span_context().trace_id());
-            }
-        });
+    fn flag(&mut self, key: &'static str, value: bool) {
+        text::key_of(&mut self.0, key);
+        self.0.push_str(if value { "true" } else { "false" });
     }
 }

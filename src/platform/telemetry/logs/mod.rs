@@ -1,8 +1,15 @@
-//! Structured logs: one JSON object a line (`json`), through a writer that never blocks (`writer`), at a
-//! level that can be changed for a while (`level`).
+//! Structured logs: one JSON object a line (`json`, written by `text`) or a format for people (`pretty`),
+//! fields redacted by one visitor (`visit`) for lines and OTLP records (`otlp`) alike, callsites held to
+//! a limit (`limit`), through a writer that never blocks (`writer`), at a level that can be changed for
+//! a while (`level`).
 
 pub mod json;
 pub mod level;
+pub mod limit;
+pub mod otlp;
+pub mod pretty;
+mod text;
+mod visit;
 pub mod writer;
 
 use tracing_subscriber::EnvFilter;
@@ -25,6 +32,8 @@ section! {
         pub format: Format,
         /// Directives of `target=level`, as in `info,sqlx=debug`.
         pub filter: String,
+        /// Most lines a second from one place in the code; more are counted and said as `log_suppressed`. 0 is no limit.
+        pub rate_limit: u32 => 0..=1_000_000,
     }
 }
 

@@ -19,6 +19,7 @@ use tracing::Level;
 const QUEUE_BYTES: usize = 8 << 20;
 /// Lines handed over in one `write(2)`: 40 ns a line instead of 417 (research/performance.md).
 const BATCH_BYTES: usize = 64 << 10;
+const TICK: Duration = Duration::from_secs(1);
 
 struct Line {
     bytes: Box<[u8]>,
@@ -46,14 +47,20 @@ struct Shared {
 #[derive(Clone)]
 pub struct LogWriter(Arc<Shared>);
 
+impl std::fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogWriter").finish_non_exhaustive()
+    }
+}
+
 impl LogWriter {
-    /// Starts the thread that writes to `sink`.
-    pub fn spawn(sink: Box<dyn Write + Send>) -> Self {
+    /// Starts the thread that writes to `sink`, and calls `tick` about once a second.
+    pub fn spawn(sink: Box<dyn Write + Send>, tick: impl Fn() + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         let writer = Self(Arc::clone(&shared));
         std::thread::Builder::new()
             .name("log-writer".to_owned())
-            .spawn(move || run(&shared, sink))
+            .spawn(move || run(&shared, sink, tick))
             .expect("a thread can be started at boot");
         writer
     }
@@ -102,9 +109,14 @@ impl LogWriter {
     }
 }
 
-fn run(shared: &Shared, mut sink: Box<dyn Write + Send>) {
+fn run(shared: &Shared, mut sink: Box<dyn Write + Send>, tick: impl Fn()) {
     let mut batch = Vec::with_capacity(BATCH_BYTES);
+    let mut ticked = Instant::now();
     loop {
+        if ticked.elapsed() >= TICK {
+            ticked = Instant::now();
+            tick();
+        }
         let mut queue = shared.queue.lock();
         queue.writing = false;
         if queue.lines.is_empty() {
@@ -112,7 +124,9 @@ fn run(shared: &Shared, mut sink: Box<dyn Write + Send>) {
             if queue.closed {
                 return;
             }
-            shared.filled.wait(&mut queue);
+            if shared.filled.wait_for(&mut queue, TICK).timed_out() {
+                continue;
+            }
         }
         batch.clear();
         let mut lines = 0;
@@ -156,7 +170,7 @@ mod tests {
     fn a_stopped_reader_costs_the_oldest_info_lines_and_no_warning() {
         let (release, stuck) = mpsc::channel();
         let written = Arc::new(Mutex::new(Vec::new()));
-        let writer = LogWriter::spawn(Box::new(Stuck(stuck, Arc::clone(&written))));
+        let writer = LogWriter::spawn(Box::new(Stuck(stuck, Arc::clone(&written))), || {});
         writer.write(b"warn\n", Level::WARN);
         let line = [b"x".repeat(1023), vec![b'\n']].concat();
         for _ in 0..20_000 {
@@ -175,7 +189,7 @@ mod tests {
     fn lines_arrive_whole_and_in_order() {
         let (release, stuck) = mpsc::channel();
         let written = Arc::new(Mutex::new(Vec::new()));
-        let writer = LogWriter::spawn(Box::new(Stuck(stuck, Arc::clone(&written))));
+        let writer = LogWriter::spawn(Box::new(Stuck(stuck, Arc::clone(&written))), || {});
         (0..100).for_each(|n| writer.write(format!("{n}\n").as_bytes(), Level::INFO));
         (0..100).for_each(|_| release.send(()).expect("the writer lives"));
         assert!(writer.flush(Duration::from_secs(5)));

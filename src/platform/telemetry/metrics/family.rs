@@ -129,6 +129,14 @@ impl<L: Labels, I: Instrument> Family<L, I> {
     }
 }
 
+impl<L: Labels, I: Instrument> Family<L, I> {
+    pub(super) fn forget(&self, label: &str, value: &str) {
+        if let Some(at) = L::NAMES.iter().position(|name| *name == label) {
+            self.children.write().retain(|labels, _| labels.values()[at] != value);
+        }
+    }
+}
+
 impl<L: Labels> Family<L, TracedHistogram> {
     /// The examples of all series, read once a scrape.
     pub(super) fn exemplars(&self) -> Exemplars {

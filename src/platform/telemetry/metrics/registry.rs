@@ -33,7 +33,11 @@ pub struct Registry {
     prometheus: prometheus::Registry,
     definitions: Arc<Mutex<Vec<Definition>>>,
     exemplars: Arc<Mutex<Vec<(&'static str, ExemplarSource)>>>,
+    forget: Arc<Mutex<Vec<Forget>>>,
 }
+
+/// Drops the series of a family that have this value under this label.
+type Forget = Box<dyn Fn(&str, &str) + Send + Sync>;
 
 type ExemplarSource = Box<dyn Fn() -> Exemplars + Send + Sync>;
 
@@ -86,6 +90,13 @@ impl Registry {
         let family =
             Family::new(definition.clone()).expect("metric names are literals, checked by every test that boots");
         self.register(definition, Box::new(Shared(Arc::clone(&family))));
+        // Weak: the registry must not keep what it is kept by.
+        let children = Arc::downgrade(&family);
+        self.forget.lock().push(Box::new(move |label, value| {
+            if let Some(family) = children.upgrade() {
+                family.forget(label, value);
+            }
+        }));
         family
     }
 
@@ -104,6 +115,11 @@ impl Registry {
     fn register(&self, definition: Definition, collector: Box<dyn Collector>) {
         self.prometheus.register(collector).expect("every metric is declared once, checked by every test that boots");
         self.definitions.lock().push(definition);
+    }
+
+    /// Drops all series with this value under this label: who they told of is told of no more.
+    pub fn forget(&self, label: &str, value: &str) {
+        self.forget.lock().iter().for_each(|forget| forget(label, value));
     }
 
     /// Every metric, by name.

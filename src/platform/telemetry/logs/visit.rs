@@ -1,0 +1,91 @@
+//! The one visitor of an event's fields: what a field is called and what it looks like decide here
+//! whether it is hidden, for the lines on standard output and for the records over OTLP alike (trap 16).
+
+use std::fmt::{self, Write as _};
+
+use tracing::field::{Field, Visit};
+
+use crate::platform::telemetry::sink::Sink;
+
+/// Takes the fields that may leave, as they may leave.
+pub trait Output {
+    fn text(&mut self, key: &'static str, value: &str);
+    fn integer(&mut self, key: &'static str, value: i64);
+    fn unsigned(&mut self, key: &'static str, value: u64);
+    fn float(&mut self, key: &'static str, value: f64);
+    fn flag(&mut self, key: &'static str, value: bool);
+}
+
+/// Redacts, and keeps `message` apart.
+pub struct Redacting<'a, O> {
+    pub out: &'a mut O,
+    /// Filled with the name of the event.
+    pub message: &'a mut String,
+    /// Text under construction, reused.
+    pub scratch: &'a mut String,
+}
+
+/// Fields of ours that hold typed ids and names out of fixed lists: nothing to search.
+fn is_plain(key: &str) -> bool {
+    matches!(key, "outcome" | "error_code" | "db_query_summary" | "queue" | "job_id" | "severity" | "dependency")
+}
+
+impl<O: Output> Redacting<'_, O> {
+    fn text(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => {
+                self.message.clear();
+                self.message.push_str(&Sink::Log.text(value));
+            }
+            // What the `log` bridge says about its own callsite.
+            name if name.starts_with("log.") => {}
+            name if is_plain(name) => self.out.text(name, value),
+            name => self.out.text(name, &Sink::Log.field(name, value)),
+        }
+    }
+
+    fn formatted(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        // Taken, not borrowed: `text` needs the rest of `self`, and Display may log.
+        let mut scratch = std::mem::take(self.scratch);
+        scratch.clear();
+        let _ = scratch.write_fmt(value);
+        self.text(field, &scratch);
+        *self.scratch = scratch;
+    }
+}
+
+impl<O: Output> Visit for Redacting<'_, O> {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.out.integer(field.name(), value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.out.unsigned(field.name(), value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.out.flag(field.name(), value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.out.float(field.name(), value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field, value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let mut chain = value.to_string();
+        let mut next = value.source();
+        while let Some(cause) = next {
+            let _ = write!(chain, ": {cause}");
+            next = cause.source();
+        }
+        self.text(field, &chain);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.formatted(field, format_args!("{value:?}"));
+    }
+}

@@ -1,0 +1,72 @@
+//! Security events: one stream in the logs (`security_event`) and one counter, for who watches over
+//! many services. What an event is called is fixed here; who and from where is in the line's context.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::metrics::Registry;
+use crate::labels;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An API key was shown that is not valid.
+    AuthenticationFailed,
+    /// A valid key asked for what its scope does not allow.
+    AuthorizationFailed,
+    /// The admin listener was asked to change something without its token.
+    AdminAccessDenied,
+    /// The level of the logs was changed.
+    LogLevelChanged,
+    /// A tenant's webhook points to an address that it may not reach.
+    OutboundForbidden,
+    /// A cursor was forged, or is another tenant's.
+    CursorRejected,
+    /// A tenant went over its limit.
+    RateLimitExceeded,
+}
+
+impl Event {
+    pub const ALL: [Self; 7] = [
+        Self::AuthenticationFailed,
+        Self::AuthorizationFailed,
+        Self::AdminAccessDenied,
+        Self::LogLevelChanged,
+        Self::OutboundForbidden,
+        Self::CursorRejected,
+        Self::RateLimitExceeded,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AuthenticationFailed => "authentication_failed",
+            Self::AuthorizationFailed => "authorization_failed",
+            Self::AdminAccessDenied => "admin_access_denied",
+            Self::LogLevelChanged => "log_level_changed",
+            Self::OutboundForbidden => "outbound_forbidden",
+            Self::CursorRejected => "cursor_rejected",
+            Self::RateLimitExceeded => "rate_limit_exceeded",
+        }
+    }
+
+    /// Counts it and says so.
+    pub fn record(self) {
+        COUNTS[self as usize].fetch_add(1, Relaxed);
+        tracing::warn!(event = self.name(), "security_event");
+    }
+}
+
+static COUNTS: [AtomicU64; Event::ALL.len()] = [const { AtomicU64::new(0) }; Event::ALL.len()];
+
+labels! {
+    pub struct EventLabel { event: &'static str = "_OTHER" }
+}
+
+/// Registers `security_events_total`.
+pub fn register(registry: &Registry) {
+    registry.counter_fn("security_events_total", "What the security log says, by event.", || {
+        Event::ALL
+            .iter()
+            .map(|event| (EventLabel { event: event.name() }, COUNTS[*event as usize].load(Relaxed) as f64))
+            .collect()
+    });
+}

@@ -1,0 +1,146 @@
+//! The names that telemetry uses, against the semantic conventions the lock file pins: what has a
+//! standard name carries it, what has none is ours and says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use opentelemetry_semantic_conventions::{attribute as a, metric as m};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::{Answer, TestApp, eventually, sinks::SHARED};
+
+/// Attributes of spans: of the conventions, by constant, so that a renamed one no longer compiles.
+const STANDARD: &[&str] = &[
+    a::CLIENT_ADDRESS,
+    a::DB_COLLECTION_NAME,
+    a::DB_NAMESPACE,
+    a::DB_OPERATION_NAME,
+    a::DB_QUERY_SUMMARY,
+    a::DB_QUERY_TEXT,
+    a::DB_RESPONSE_RETURNED_ROWS,
+    a::DB_RESPONSE_STATUS_CODE,
+    a::DB_SYSTEM_NAME,
+    a::ERROR_TYPE,
+    a::HTTP_REQUEST_METHOD,
+    a::HTTP_RESPONSE_STATUS_CODE,
+    a::HTTP_ROUTE,
+    a::MESSAGING_DESTINATION_NAME,
+    a::MESSAGING_MESSAGE_ID,
+    a::MESSAGING_OPERATION_TYPE,
+    a::MESSAGING_SYSTEM,
+    a::NETWORK_PROTOCOL_VERSION,
+    a::SERVER_ADDRESS,
+    a::SERVER_PORT,
+    a::URL_PATH,
+    a::URL_SCHEME,
+    a::URL_TEMPLATE,
+    a::USER_AGENT_ORIGINAL,
+    a::USER_ID,
+];
+/// `http.request.header.<key>` is a template of the conventions.
+const TEMPLATES: &[&str] = &["http.request.header."];
+/// Ours.
+const OWN: &[&str] = &["tenant.id", "correlation_id", "shop.order.id"];
+
+/// Metrics: conventions' name, its unit's suffix → the name in Prometheus.
+const METRICS: &[(&str, &str, &str)] = &[
+    (m::HTTP_SERVER_REQUEST_DURATION, "seconds", "http_server_request_duration_seconds"),
+    (m::HTTP_SERVER_ACTIVE_REQUESTS, "", "http_server_active_requests"),
+    (m::HTTP_CLIENT_REQUEST_DURATION, "seconds", "http_client_request_duration_seconds"),
+    (m::DB_CLIENT_OPERATION_DURATION, "seconds", "db_client_operation_duration_seconds"),
+    (m::DB_CLIENT_CONNECTION_COUNT, "", "db_client_connection_count"),
+    (m::DB_CLIENT_CONNECTION_MAX, "", "db_client_connection_max"),
+    (m::DB_CLIENT_CONNECTION_PENDING_REQUESTS, "", "db_client_connection_pending_requests"),
+    (m::DB_CLIENT_CONNECTION_WAIT_TIME, "seconds", "db_client_connection_wait_time_seconds"),
+    (m::DB_CLIENT_CONNECTION_TIMEOUTS, "total", "db_client_connection_timeouts_total"),
+];
+/// The only labels metrics of the conventions may have, besides those of the conventions' own.
+const OWN_LABELS: &[&str] = &["state"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_attribute_of_every_kind_of_span_is_standard_or_declared_as_ours() {
+    let app = TestApp::with(&[("APP__FAULTS__ENABLED", "true")]).await;
+    let acme = app.tenant("acme").await;
+    let product = json!({"sku": "A", "name": "A", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 9});
+    let created = app.post("/v1/products", &acme.key, &product).await;
+    let mut answers = vec![app.get(created.header("location"), &acme.key).await];
+    for method in ["tok_ok", "tok_error"] {
+        let order = json!({"lines": [{"product_id": created.json()["id"], "quantity": 1}], "payment_method": method});
+        let request = app.request(Method::POST, "/v1/orders", &acme.key).header("idempotency-key", method).json(&order);
+        answers.push(Answer::of(request).await);
+    }
+    for path in ["/v1/faults/error", "/v1/faults/panic", "/v1/faults/slow-query?ms=1"] {
+        answers.push(app.post(path, &acme.key, &json!({})).await);
+    }
+    answers.push(app.get("/nowhere", "").await);
+    let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let (mut kinds, mut statuses) = (BTreeSet::new(), Vec::new());
+    eventually("a job's span", || async {
+        SHARED.flush().await;
+        SHARED.collector.all().iter().any(|span| span.span.kind == 5).then_some(())
+    })
+    .await;
+    for span in SHARED.collector.all() {
+        kinds.insert(span.span.kind);
+        for attribute in &span.span.attributes {
+            seen.entry(attribute.key.clone()).or_default().insert(span.span.name.clone());
+        }
+        if span.span.kind == 2 {
+            let status: i64 = span.attribute("http.response.status_code").unwrap().parse().unwrap();
+            statuses.push((
+                status,
+                span.span.status.as_ref().map_or(0, |status| status.code),
+                span.attribute("error.type"),
+            ));
+        }
+    }
+    assert_eq!(kinds, [1, 2, 3, 5].into(), "internal, server, client and consumer spans");
+    for (key, spans) in &seen {
+        let known = STANDARD.contains(&key.as_str())
+            || OWN.contains(&key.as_str())
+            || TEMPLATES.iter().any(|template| key.starts_with(template));
+        // What `#[instrument]` of tracing-opentelemetry adds by itself.
+        assert!(known || ["busy_ns", "idle_ns"].contains(&key.as_str()), "{key} on {spans:?} is in no table");
+    }
+    for key in
+        [a::HTTP_ROUTE, a::DB_QUERY_SUMMARY, a::URL_TEMPLATE, a::MESSAGING_SYSTEM, a::ERROR_TYPE, "shop.order.id"]
+    {
+        assert!(seen.contains_key(key), "{key} was never seen: the walk is too short");
+    }
+    for (status, code, error_type) in statuses {
+        assert_eq!((code == 2, error_type.is_some()), (status >= 500, status >= 500), "status by the book: {status}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_that_have_a_standard_name_carry_it_with_its_labels() {
+    let app = TestApp::start().await;
+    let definitions = app.running.app.registry.definitions();
+    let labels: Vec<String> = STANDARD.iter().map(|key| key.replace('.', "_")).collect();
+    for (standard, unit, name) in METRICS {
+        let translated = [&standard.replace('.', "_"), *unit]
+            .iter()
+            .filter(|part| !part.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join("_");
+        assert_eq!(translated, *name);
+        let metric =
+            definitions.iter().find(|metric| metric.name == *name).unwrap_or_else(|| panic!("{name} is not exposed"));
+        for label in metric.labels {
+            assert!(labels.iter().any(|known| known == label) || OWN_LABELS.contains(label), "{name}: {label}");
+        }
+    }
+    for metric in &definitions {
+        let claims =
+            ["http_server_", "http_client_", "db_client_"].iter().any(|prefix| metric.name.starts_with(prefix));
+        let ours = ["http_server_requests_shed_total"].contains(&metric.name);
+        assert!(
+            !claims || ours || METRICS.iter().any(|(_, _, name)| *name == metric.name),
+            "{} takes a namespace of the conventions",
+            metric.name
+        );
+    }
+    app.stop().await;
+}
