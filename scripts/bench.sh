@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# `make bench`: the release build against a real database: time from exec to the first 200, and resident memory after
-# 1,000 requests. Figures are printed, not asserted: machines differ.
+# `make bench`: the release build against a real database: time from exec to the first 200, and then what telemetry
+# costs (tests/bench/service.rs). Figures are printed, not asserted: machines differ. KEEL_BENCH_ARGS adds arguments:
+# "--soak 600", "--callgrind", "--rounds 9", "--variants all,unsampled,logs,metrics,spans".
 set -euo pipefail
 
 library=$(dirname "${BASH_SOURCE[0]}")/lib
@@ -13,10 +14,18 @@ source "$library/supervise.sh"
 
 cd "$ROOT"
 check_build_tools
-supervise test
-start_services
-export APP_ENVIRONMENT=test
-cargo build --locked --release --bin keel
+# An instance of its own, so that its servers can be kept off the service's core.
+supervise bench alone
+run_child cargo bench --locked --features bench --bench service --no-run
+cores=$(nproc)
+if ((cores > 1)) && have taskset; then
+  taskset -cp "1-$((cores - 1))" $$ >/dev/null
+  start_services
+  taskset -cp "0-$((cores - 1))" $$ >/dev/null
+else
+  start_services
+fi
+export APP_ENVIRONMENT=test APP__FAULTS__ENABLED=true
 keel=${CARGO_TARGET_DIR:-target}/release/keel
 "$keel" migrate
 tenant=bench-$$
@@ -30,6 +39,12 @@ now_ms() {
   date +%s%3N
 }
 
+create_product() {
+  curl -sf "http://$APP__HTTP__BIND/v1/products" -H "Authorization: Bearer $key" -H 'content-type: application/json' \
+    -d "{\"sku\":\"BENCH-$1\",\"name\":\"Oak\",\"price\":{\"amount_minor\":1,\"currency\":\"EUR\"},\"stock\":1}" |
+    sed -n 's/^{"id":"\([^"]*\)".*/\1/p'
+}
+
 first_answers=()
 for round in 1 2 3 4 5; do
   began=$(now_ms)
@@ -40,14 +55,20 @@ for round in 1 2 3 4 5; do
   done
   first_answers+=("$(($(now_ms) - began))")
   if ((round == 5)); then
-    body='{"sku":"BENCH","name":"Oak","price":{"amount_minor":1,"currency":"EUR"},"stock":1}'
-    id=$(curl -sf "http://$APP__HTTP__BIND/v1/products" -H "Authorization: Bearer $key" -H 'content-type: application/json' \
-      -d "$body" | sed -n 's/^{"id":"\([^"]*\)".*/\1/p')
-    curl -sf "http://$APP__HTTP__BIND/v1/products/$id?n=[1-1000]" -H "Authorization: Bearer $key" -o /dev/null
+    # One a connection of the load: equal reads at the same time are one.
+    products=$(create_product 1)
+    for n in {2..32}; do
+      products+=,$(create_product "$n")
+    done
+    curl -sf "http://$APP__HTTP__BIND/v1/products/${products%%,*}?n=[1-1000]" -H "Authorization: Bearer $key" \
+      -o /dev/null
     memory=$(awk '/^VmRSS/{print $2}' "/proc/$service/status")
   fi
   kill -TERM "$service"
   wait "$service"
 done
 printf 'exec to first 200 (ms, 5 runs): %s\n' "${first_answers[*]}"
-printf 'resident after 1,000 requests: %s KiB\n' "$memory"
+printf 'resident after 1,000 requests: %s KiB\n\n' "$memory"
+read -ra more <<<"${KEEL_BENCH_ARGS:-}"
+run_child cargo bench --locked --quiet --features bench --bench service -- \
+  --key "$key" --product "$products" --scrape "${more[@]}"

@@ -20,7 +20,7 @@ use crate::{
     platform::{
         config::{Faults, Secret},
         db::metrics::Operation,
-        telemetry::{Telemetry, context, metrics::Histogram},
+        telemetry::{Telemetry, context, metrics::Histogram, off},
     },
     section,
 };
@@ -140,7 +140,9 @@ impl Redis {
         }
         span.end();
         let labels = Operation { db_system_name: "redis", db_query_summary: operation, error_type };
-        self.operations.with(&labels).observe_in(took.as_secs_f64(), span.span_context());
+        if !off::metrics() {
+            self.operations.with(&labels).observe_in(took.as_secs_f64(), span.span_context());
+        }
         context::with_current(|request| request.cost.add_redis(took));
         result
     }

@@ -27,7 +27,7 @@ use super::{
     Inner,
     metrics::{Operation, Summary},
 };
-use crate::platform::telemetry::context;
+use crate::platform::telemetry::{context, off};
 
 /// Longest text of a statement in a log line, in characters.
 const SLOW_TEXT: usize = 200;
@@ -116,7 +116,9 @@ impl<'c> Measure<'c> {
             db_query_summary: self.summary,
             error_type: failure.map_or("", metric_error),
         };
-        self.db.metrics.operations.with(&labels).observe_in(took.as_secs_f64(), span.span_context());
+        if !off::metrics() {
+            self.db.metrics.operations.with(&labels).observe_in(took.as_secs_f64(), span.span_context());
+        }
         context::with_current(|request| request.cost.add_query(self.summary, took));
         if took >= self.db.slow_query {
             self.db.metrics.slow.with(&Summary { db_query_summary: self.summary }).inc();

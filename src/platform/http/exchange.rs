@@ -3,24 +3,22 @@
 
 use std::{
     borrow::Cow,
-    net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context as TaskContext, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
     body::{Body, Bytes},
-    extract::{ConnectInfo, MatchedPath, Request},
-    http::{HeaderMap, HeaderValue, Method, header},
+    extract::Request,
+    http::{HeaderMap, HeaderValue, header},
     response::Response,
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use opentelemetry::{
     Context, KeyValue,
-    baggage::BaggageExt as _,
-    trace::{Link, SpanKind, Status, TraceContextExt as _, Tracer as _},
+    trace::{Status, TraceContextExt as _},
 };
 use opentelemetry_semantic_conventions::attribute as semconv;
 use uuid::Uuid;
@@ -28,35 +26,18 @@ use uuid::Uuid;
 use super::{
     observe::{Answered, Routed, Shared, Unhandled, Used},
     problem::Failed,
+    span::{self, Route},
 };
 use crate::platform::telemetry::{
-    attribute,
     context::{self, RequestContext},
-    propagation::TrustTraceContext,
+    off,
     sink::Sink,
 };
 
-/// What nothing matched is one route: a scanner must not make series.
-pub const UNMATCHED: &str = "__unmatched__";
 /// Longest path in spans and lines, in bytes.
 const MAX_PATH: usize = 1024;
 /// The client was gone before the answer was (nginx's number; no status is sent).
 const CLIENT_GONE: u16 = 499;
-
-fn method_name(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PATCH => "PATCH",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        Method::TRACE => "TRACE",
-        Method::CONNECT => "CONNECT",
-        _ => "_OTHER",
-    }
-}
 
 /// An id of the caller's, if it can be taken over: 1 to 64 of `[A-Za-z0-9._-]`.
 fn accepted(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -85,19 +66,18 @@ pub(super) struct Exchange {
 impl Exchange {
     pub fn start(shared: &Arc<Shared>, request: &Request) -> Self {
         let headers = request.headers();
-        let method = method_name(request.method());
-        let route: Arc<str> = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str).into();
+        let route = Route::of(request);
         let request_id = accepted(headers, "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
         let correlation_id = accepted(headers, "x-correlation-id").unwrap_or_else(|| request_id.clone());
-        let quiet = route.starts_with("/health/");
+        let quiet = route.template.starts_with("/health/");
         // Spans wait in a queue that is bounded in number: what a client sends must be bounded in size.
         let path = request.uri().path();
         // Searched once, here, for all who show it.
         let path = Sink::Log.text(&path[..path.floor_char_boundary(MAX_PATH)]).into_owned();
-        let mut context = RequestContext::new(request_id, correlation_id, method, route, path);
+        let mut context = RequestContext::new(request_id, correlation_id, route.method, route.template, path);
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         shared.metrics.active.inc();
-        let span = if quiet { Context::new() } else { server_span(shared, request, &context) };
+        let span = if quiet { Context::new() } else { span::start(shared, request, route, &context) };
         context.span = span.span().span_context().clone();
         Self {
             span,
@@ -132,7 +112,7 @@ impl Exchange {
             headers.insert("ratelimit-reset", HeaderValue::from(quota.reset.as_secs_f64().ceil() as u64));
         }
         if self.shared.settings.server_timing {
-            headers.insert("server-timing", server_timing(&self.context));
+            headers.insert("server-timing", span::server_timing(&self.context));
         }
         let ids = self.span.span().span_context().clone();
         if ids.is_valid() {
@@ -164,28 +144,13 @@ impl Exchange {
         } else {
             ""
         };
-        let metrics = &self.shared.metrics;
-        metrics.active.dec();
-        let labels = Answered {
-            http_request_method: self.context.method,
-            http_route: Arc::clone(&self.context.route),
-            http_response_status_code: self.status,
-            error_type,
-        };
-        metrics.duration.with(&labels).observe_in(took.as_secs_f64(), self.span.span().span_context());
-        if let Some((tenant, _)) = self.context.caller() {
-            let labels = Used { tenant: self.shared.tenants.of(*tenant), http_route: Arc::clone(&self.context.route) };
-            metrics.used.with(&labels).inc();
-        }
-        if self.status == 500 {
-            let kind = if code == "panic" { "panic" } else { "error" };
-            metrics.unhandled.with(&Unhandled { kind }).inc();
+        self.shared.metrics.active.dec();
+        if !off::metrics() {
+            self.count(took, code, error_type);
         }
         if self.quiet {
             return;
         }
-        let queries = self.context.cost.db_queries();
-        metrics.queries.with(&Routed { http_route: Arc::clone(&self.context.route) }).observe(queries as f64);
         let span = self.span.span();
         span.set_attribute(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(self.status)));
         if server_error {
@@ -197,10 +162,32 @@ impl Exchange {
         span.end();
     }
 
+    fn count(&self, took: Duration, code: &str, error_type: &'static str) {
+        let (metrics, context) = (&self.shared.metrics, &self.context);
+        let labels = Answered {
+            http_request_method: context.method,
+            http_route: context.route,
+            http_response_status_code: self.status,
+            error_type,
+        };
+        metrics.duration.with(&labels).observe_in(took.as_secs_f64(), self.span.span().span_context());
+        if let Some((tenant, _)) = context.caller() {
+            metrics.used.with(&Used { tenant: self.shared.tenants.of(*tenant), http_route: context.route }).inc();
+        }
+        if self.status == 500 {
+            let kind = if code == "panic" { "panic" } else { "error" };
+            metrics.unhandled.with(&Unhandled { kind }).inc();
+        }
+        if !self.quiet {
+            let queries = context.cost.db_queries() as f64;
+            metrics.queries.with(&Routed { http_route: context.route }).observe(queries);
+        }
+    }
+
     /// Many statements in one request are one statement in a loop, usually.
     fn check_budget(&self) {
         let queries = self.context.cost.db_queries();
-        let budget = self.shared.settings.query_budget(self.context.method, &self.context.route);
+        let budget = self.shared.settings.query_budget(self.context.method, self.context.route);
         if queries > u64::from(budget) {
             let (db_query_summary, times) = self.context.cost.most_repeated().unwrap_or_default();
             tracing::warn!(db_queries = queries, budget, db_query_summary, times, "query_budget_exceeded");
@@ -240,62 +227,10 @@ impl Exchange {
     }
 }
 
-/// `Server-Timing`: where the time went, for a browser's developer tools.
-fn server_timing(context: &RequestContext) -> HeaderValue {
-    let cost = &context.cost;
-    let text = format!(
-        "total;dur={:.1}, db;dur={:.1};desc=\"{} queries\", pool;dur={:.1}, redis;dur={:.1}",
-        context.started.elapsed().as_secs_f64() * 1_000.0,
-        cost.db_ms(),
-        cost.db_queries(),
-        cost.db_pool_wait_ms(),
-        cost.redis_ms(),
-    );
-    HeaderValue::from_str(&text).expect("numbers and names")
-}
-
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.record();
     }
-}
-
-fn server_span(shared: &Shared, request: &Request, context: &RequestContext) -> Context {
-    let known = if context.method == "_OTHER" { "HTTP" } else { context.method };
-    let matched = *context.route != *UNMATCHED;
-    let name = if matched { format!("{known} {}", context.route) } else { known.to_owned() };
-    let mut attributes = vec![
-        KeyValue::new(semconv::HTTP_REQUEST_METHOD, context.method),
-        KeyValue::new(semconv::URL_PATH, context.path.clone()),
-        KeyValue::new(semconv::URL_SCHEME, "http"),
-        KeyValue::new(semconv::NETWORK_PROTOCOL_VERSION, "1.1"),
-        KeyValue::new(attribute::REQUEST_ID, context.request_id.clone()),
-        KeyValue::new(attribute::CORRELATION_ID, context.correlation_id.clone()),
-    ];
-    if matched {
-        attributes.push(KeyValue::new(semconv::HTTP_ROUTE, Arc::clone(&context.route)));
-    }
-    if let Some(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
-        attributes.push(KeyValue::new(semconv::CLIENT_ADDRESS, peer.0.ip().to_string()));
-    }
-    if let Some(agent) = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()) {
-        attributes.push(KeyValue::new(semconv::USER_AGENT_ORIGINAL, agent.chars().take(256).collect::<String>()));
-    }
-    let remote = shared.telemetry.propagators.extract(request.headers());
-    let tracer = &shared.telemetry.tracer;
-    let mut builder = tracer.span_builder(name).with_kind(SpanKind::Server).with_attributes(attributes);
-    let parent = match (shared.settings.trust, remote) {
-        (TrustTraceContext::Continue, Some(remote)) => remote,
-        (TrustTraceContext::Link, Some(remote)) => {
-            builder = builder.with_links(vec![Link::with_context(remote.span().span_context().clone())]);
-            Context::new()
-        }
-        _ => Context::new(),
-    };
-    let span = builder.start_with_context(tracer, &parent);
-    let baggage = shared.telemetry.propagators.baggage(request.headers(), &shared.settings.baggage_keys);
-    let context = if baggage.is_empty() { parent } else { parent.with_baggage(baggage) };
-    context.with_span(span)
 }
 
 /// Ends the exchange with the body: counts its bytes, and knows whether all of it was taken.

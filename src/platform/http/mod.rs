@@ -12,6 +12,7 @@ pub mod pagination;
 pub mod problem;
 pub mod rate_limit;
 pub mod server;
+mod span;
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -17,6 +17,7 @@ use crate::{
     platform::telemetry::{
         Telemetry, context,
         metrics::{Counter, Gauge, HTTP_SECONDS, Histogram, Registry, tenants::TenantLabels},
+        off,
         propagation::TrustTraceContext,
     },
 };
@@ -24,7 +25,7 @@ use crate::{
 labels! {
     pub struct Answered {
         http_request_method: &'static str = "_OTHER",
-        http_route: Arc<str> = "_OTHER".into(),
+        http_route: &'static str = "_OTHER",
         http_response_status_code: u16 = 0,
         error_type: &'static str = "",
     }
@@ -33,11 +34,11 @@ labels! {
     /// How much of the API each tenant uses.
     pub struct Used {
         tenant: Arc<str> = "_OTHER".into(),
-        http_route: Arc<str> = "_OTHER".into(),
+        http_route: &'static str = "_OTHER",
     }
 }
 labels! {
-    pub struct Routed { http_route: Arc<str> = "_OTHER".into() }
+    pub struct Routed { http_route: &'static str = "_OTHER" }
 }
 labels! {
     pub struct Unhandled { kind: &'static str = "_OTHER" }
@@ -161,6 +162,9 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
+        if off::all() {
+            return Box::pin(self.inner.call(request));
+        }
         let exchange = Exchange::start(&self.shared, &request);
         let (context, span) = (Arc::clone(&exchange.context), exchange.span.clone());
         let work = context::scope(context, self.inner.call(request)).with_context(span);

@@ -27,7 +27,7 @@ pub struct RequestContext {
     pub correlation_id: String,
     pub method: &'static str,
     /// The route template; never the raw path.
-    pub route: Arc<str>,
+    pub route: &'static str,
     pub path: String,
     /// The kind of job, when this is one: then there is no method, route and path.
     pub job: Option<&'static str>,
@@ -172,7 +172,7 @@ impl RequestContext {
         request_id: String,
         correlation_id: String,
         method: &'static str,
-        route: Arc<str>,
+        route: &'static str,
         path: String,
     ) -> Self {
         Self {
@@ -204,7 +204,7 @@ impl RequestContext {
 
     /// The context of a job, with the ids of the request that queued it.
     pub fn of_job(request_id: String, correlation_id: String, kind: &'static str) -> Self {
-        let mut context = Self::new(request_id, correlation_id, "", "".into(), String::new());
+        let mut context = Self::new(request_id, correlation_id, "", "", String::new());
         context.job = Some(kind);
         context
     }

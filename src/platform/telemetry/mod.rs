@@ -6,6 +6,7 @@ pub mod build;
 pub mod context;
 pub mod logs;
 pub mod metrics;
+pub mod off;
 pub mod otlp;
 pub mod profile;
 pub mod propagation;
@@ -123,6 +124,7 @@ impl Telemetry {
     pub fn init(options: Options<'_>) -> Result<Self, String> {
         let filter = EnvFilter::try_new(&options.log.filter).map_err(|error| format!("log.filter: {error}"))?;
         let settings = Settings::parse(options.variables).map_err(|faults| faults.join("; "))?;
+        let filter = if off::logs() { EnvFilter::new("off") } else { filter };
         let (filter, handle) = reload::Layer::new(filter);
         let log_level =
             LogLevel::new(&options.log.filter, move |filter| handle.reload(filter).map_err(|error| error.to_string()));
@@ -158,7 +160,7 @@ impl Telemetry {
             .with_target(false)
             .with_tracked_inactivity(false)
             .with_filter(filter_fn(|meta| {
-                meta.is_span() && *meta.level() <= tracing::Level::INFO && !is_exporter(meta.target())
+                !off::spans() && meta.is_span() && *meta.level() <= tracing::Level::INFO && !is_exporter(meta.target())
             }));
         let lines = LogLayer::new(writer.clone(), options.log.format, &identity, &LINE_COUNTS, limiter, otlp_logs);
         tracing_subscriber::registry()

@@ -175,6 +175,7 @@ async fn a_person_sees_the_spans_under_the_line_and_not_the_same_line_a_thousand
     variables.insert("APP__LOG__FORMAT".to_owned(), "pretty".to_owned());
     variables.insert("APP__LOG__RATE_LIMIT".to_owned(), "5".to_owned());
     variables.insert("APP__FAULTS__ENABLED".to_owned(), "true".to_owned());
+    variables.insert("APP__DATABASE__ACQUIRE_TIMEOUT".to_owned(), "4s".to_owned());
     variables.insert("APP__HTTP__BIND".to_owned(), services::free_address());
     variables.insert("APP__ADMIN__BIND".to_owned(), services::free_address());
     assert!(run(&["tenant", "create", "acme"], &variables).status.success());

@@ -119,6 +119,8 @@ async fn a_sentry_that_is_away_slow_or_full_costs_no_request_and_no_exit() {
         let mut variables = settings(&database);
         variables.insert("SENTRY_DSN".to_owned(), server.dsn());
         variables.insert("APP__FAULTS__ENABLED".to_owned(), "true".to_owned());
+        // The commands below are processes of their own, on a busy machine.
+        variables.insert("APP__DATABASE__ACQUIRE_TIMEOUT".to_owned(), "4s".to_owned());
         let mut service = Service::serve(&variables);
         let (public, admin) = service.clients().await;
         eventually("readiness", || async { (admin.get("/health/ready", "").await.status == 200).then_some(()) }).await;

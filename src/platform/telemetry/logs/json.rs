@@ -164,7 +164,7 @@ fn request(out: &mut String) {
             return;
         }
         entry(out, "method", request.method);
-        entry(out, "route", &request.route);
+        entry(out, "route", request.route);
         entry(out, "path", &request.path);
     });
 }

@@ -71,7 +71,7 @@ impl OtlpLogs {
                 attributes.text("job", job);
             } else {
                 attributes.text("method", request.method);
-                attributes.text("route", &request.route);
+                attributes.text("route", request.route);
                 attributes.text("path", &request.path);
             }
         });

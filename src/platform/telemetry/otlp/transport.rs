@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_otlp::{Compression, Protocol, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _};
 use tonic::{
     metadata::{MetadataKey, MetadataMap, MetadataValue},
@@ -14,6 +15,7 @@ use super::settings::{Destination, Transport};
 
 /// A new connection takes this long at most; an export as long as its timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// The builders of both signals have the same methods and no trait in common.
 macro_rules! exporter {
@@ -95,5 +97,11 @@ fn channel(to: &Destination) -> Result<Channel, String> {
         }
         endpoint = endpoint.tls_config(tls).map_err(unusable)?;
     }
-    Ok(endpoint.connect_lazy())
+    // Not `connect_lazy`: its timeout ends with TCP, and a peer that is silent in the TLS handshake would
+    // hold the channel for ever.
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE));
+    Ok(endpoint.connect_with_connector_lazy(tcp))
 }

@@ -1,0 +1,122 @@
+//! The server span of a request, and what is known of its route before it comes: made once for each
+//! route and method, so that no request pays for it.
+
+use std::{collections::HashMap, net::SocketAddr, sync::LazyLock};
+
+use axum::{
+    extract::{ConnectInfo, MatchedPath, Request},
+    http::{HeaderValue, Method, header},
+};
+use opentelemetry::{
+    Context, KeyValue,
+    baggage::BaggageExt as _,
+    trace::{Link, SpanKind, TraceContextExt as _, Tracer as _},
+};
+use opentelemetry_semantic_conventions::attribute as semconv;
+use parking_lot::RwLock;
+
+use super::observe::Shared;
+use crate::platform::telemetry::{attribute, context::RequestContext, off, propagation::TrustTraceContext};
+
+/// What nothing matched is one route: a scanner must not make series.
+pub const UNMATCHED: &str = "__unmatched__";
+
+/// A route template with a method.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub method: &'static str,
+    pub template: &'static str,
+    pub span_name: &'static str,
+}
+
+/// Templates and methods are both bounded, so what is kept for ever is small.
+static ROUTES: LazyLock<RwLock<HashMap<String, [Option<&'static Route>; 10]>>> = LazyLock::new(RwLock::default);
+
+impl Route {
+    pub fn of(request: &Request) -> &'static Self {
+        let template = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str);
+        let (place, method) = method_name(request.method());
+        if let Some(known) = ROUTES.read().get(template).and_then(|routes| routes[place]) {
+            return known;
+        }
+        let mut routes = ROUTES.write();
+        let known = routes.entry(template.to_owned()).or_default();
+        known[place].get_or_insert_with(|| {
+            let shown = if method == "_OTHER" { "HTTP" } else { method };
+            let span_name = if template == UNMATCHED { shown.to_owned() } else { format!("{shown} {template}") };
+            Box::leak(Box::new(Self {
+                method,
+                template: String::leak(template.to_owned()),
+                span_name: String::leak(span_name),
+            }))
+        })
+    }
+}
+
+fn method_name(method: &Method) -> (usize, &'static str) {
+    match *method {
+        Method::GET => (0, "GET"),
+        Method::POST => (1, "POST"),
+        Method::PATCH => (2, "PATCH"),
+        Method::PUT => (3, "PUT"),
+        Method::DELETE => (4, "DELETE"),
+        Method::HEAD => (5, "HEAD"),
+        Method::OPTIONS => (6, "OPTIONS"),
+        Method::TRACE => (7, "TRACE"),
+        Method::CONNECT => (8, "CONNECT"),
+        _ => (9, "_OTHER"),
+    }
+}
+
+/// Starts the server span of a request, as the caller's trace context allows.
+pub(super) fn start(shared: &Shared, request: &Request, route: &Route, context: &RequestContext) -> Context {
+    if off::spans() {
+        return Context::new();
+    }
+    let mut attributes = vec![
+        KeyValue::new(semconv::HTTP_REQUEST_METHOD, context.method),
+        KeyValue::new(semconv::URL_PATH, context.path.clone()),
+        KeyValue::new(semconv::URL_SCHEME, "http"),
+        KeyValue::new(semconv::NETWORK_PROTOCOL_VERSION, "1.1"),
+        KeyValue::new(attribute::REQUEST_ID, context.request_id.clone()),
+        KeyValue::new(attribute::CORRELATION_ID, context.correlation_id.clone()),
+    ];
+    if route.template != UNMATCHED {
+        attributes.push(KeyValue::new(semconv::HTTP_ROUTE, route.template));
+    }
+    if let Some(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
+        attributes.push(KeyValue::new(semconv::CLIENT_ADDRESS, peer.0.ip().to_string()));
+    }
+    if let Some(agent) = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()) {
+        attributes.push(KeyValue::new(semconv::USER_AGENT_ORIGINAL, agent.chars().take(256).collect::<String>()));
+    }
+    let remote = shared.telemetry.propagators.extract(request.headers());
+    let tracer = &shared.telemetry.tracer;
+    let mut builder = tracer.span_builder(route.span_name).with_kind(SpanKind::Server).with_attributes(attributes);
+    let parent = match (shared.settings.trust, remote) {
+        (TrustTraceContext::Continue, Some(remote)) => remote,
+        (TrustTraceContext::Link, Some(remote)) => {
+            builder = builder.with_links(vec![Link::with_context(remote.span().span_context().clone())]);
+            Context::new()
+        }
+        _ => Context::new(),
+    };
+    let span = builder.start_with_context(tracer, &parent);
+    let baggage = shared.telemetry.propagators.baggage(request.headers(), &shared.settings.baggage_keys);
+    let context = if baggage.is_empty() { parent } else { parent.with_baggage(baggage) };
+    context.with_span(span)
+}
+
+/// `Server-Timing`: where the time went, for a browser's developer tools.
+pub(super) fn server_timing(context: &RequestContext) -> HeaderValue {
+    let cost = &context.cost;
+    let text = format!(
+        "total;dur={:.1}, db;dur={:.1};desc=\"{} queries\", pool;dur={:.1}, redis;dur={:.1}",
+        context.started.elapsed().as_secs_f64() * 1_000.0,
+        cost.db_ms(),
+        cost.db_queries(),
+        cost.db_pool_wait_ms(),
+        cost.redis_ms(),
+    );
+    HeaderValue::from_str(&text).expect("numbers and names")
+}
