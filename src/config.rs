@@ -180,6 +180,20 @@ impl Loaded {
 }
 
 impl Config {
+    /// What is allowed and probably not meant; said once, at the start.
+    pub fn warnings(&self, variables: &BTreeMap<String, String>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.environment == Environment::Production && self.service.name == env!("CARGO_PKG_NAME") {
+            warnings.push("service.name: still the template's; set OTEL_SERVICE_NAME".to_owned());
+        }
+        let asked = variables.get("OTEL_TRACES_EXPORTER").is_some_and(|exporter| exporter == "otlp");
+        if asked && otlp::Settings::parse(variables).is_ok_and(|settings| settings.traces.destination.is_none()) {
+            warnings
+                .push("OTEL_TRACES_EXPORTER=otlp: no OTEL_EXPORTER_OTLP_ENDPOINT, so nothing is exported".to_owned());
+        }
+        warnings
+    }
+
     /// The values that must be hidden wherever they turn up, passwords inside URLs included.
     pub fn secrets(&self) -> Vec<String> {
         let urls = [&self.database.url, &self.database.system_url, &self.database.migration_url, &self.redis.url];

@@ -16,8 +16,14 @@ use crate::{
     platform::{
         config::{Sources, report},
         db::{Db, migrations},
-        telemetry::{attribute, metrics::Definition},
+        telemetry::{
+            attribute,
+            catalogue::{self, Event, Span},
+            metrics::Definition,
+            otlp::variables::{VARIABLES, Variable},
+        },
     },
+    shop::catalogue::{EVENTS as EXAMPLE_EVENTS, SPANS as EXAMPLE_SPANS},
 };
 
 pub fn config(command: &ConfigCommand, loaded: Loaded) -> Result<(), Failure> {
@@ -57,10 +63,28 @@ pub fn catalogue(markdown: bool) -> Result<(), Failure> {
         print(&page(&definitions));
         return Ok(());
     }
-    let text =
-        serde_json::to_string_pretty(&json!({"metrics": definitions, "searchable_attributes": attribute::SEARCHABLE}));
+    let text = serde_json::to_string_pretty(&json!({
+        "metrics": definitions,
+        "spans": spans(),
+        "events": events(),
+        "searchable_attributes": attribute::SEARCHABLE,
+    }));
     print(&(text.expect("plain data") + "\n"));
     Ok(())
+}
+
+fn spans() -> Vec<Span> {
+    [catalogue::SPANS, EXAMPLE_SPANS].concat()
+}
+
+fn events() -> Vec<Event> {
+    let mut events = [catalogue::EVENTS, EXAMPLE_EVENTS].concat();
+    events.sort_by_key(|event| event.name);
+    events
+}
+
+fn code(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn page(definitions: &[Definition]) -> String {
@@ -70,8 +94,26 @@ fn page(definitions: &[Definition]) -> String {
          | metric | kind | labels | meaning |\n|---|---|---|---|\n",
     );
     for Definition { name, kind, labels, help, .. } in definitions {
-        let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
-        let _ = writeln!(page, "| `{name}` | {kind} | {labels} | {help} |");
+        let _ = writeln!(page, "| `{name}` | {kind} | {} | {help} |", code(labels));
+    }
+    page.push_str("\n## Spans\n\n| name | kind | meaning |\n|---|---|---|\n");
+    for Span { name, kind, meaning } in spans() {
+        let _ = writeln!(page, "| `{name}` | {kind} | {meaning} |");
+    }
+    page.push_str(
+        "\n## Log events\n\nEvery line has `timestamp`, `level`, `message`, `target`, `service`, `environment`, `version`; inside a trace \
+         `trace_id`, `span_id`, `sampled`; inside a request or job `request_id`, `correlation_id`, `tenant_id`, `principal_id`, and \
+         `method`, `route`, `path` or `job`. Then the event's own fields.\n\n| message | fields | meaning |\n|---|---|---|\n",
+    );
+    for Event { name, fields, meaning } in events() {
+        let _ = writeln!(page, "| `{name}` | {} | {meaning} |", code(fields));
+    }
+    page.push_str(
+        "\n## OpenTelemetry variables\n\nWhere a row has a ✓ there are also `OTEL_EXPORTER_OTLP_TRACES_…` and `…_LOGS_…`, which win. \
+         A value that can't be used ends the start with exit code 78.\n\n| variable | by signal | default | meaning |\n|---|---|---|---|\n",
+    );
+    for Variable { name, by_signal, default, meaning } in VARIABLES {
+        let _ = writeln!(page, "| `{name}` | {} | {default} | {meaning} |", if *by_signal { "✓" } else { "" });
     }
     page.push_str("\n## Attributes to search traces by\n\n");
     for attribute in attribute::SEARCHABLE {

@@ -27,6 +27,9 @@ pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
         log_sink: Box::new(std::io::stdout()),
         span_sink: SpanSink::Environment,
     })?;
+    for warning in config.warnings(&sources.variables) {
+        tracing::warn!(warning, "config_warning");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

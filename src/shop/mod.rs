@@ -7,6 +7,7 @@
 //! a signed webhook; a cancelled one gives stock and money back. Nothing here can see another
 //! tenant's rows: every store function takes a `TenantTx`.
 
+pub mod catalogue;
 pub mod orders;
 pub mod payments;
 pub mod products;

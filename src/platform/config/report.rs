@@ -7,6 +7,7 @@ use super::{
     source::{Merged, WELL_KNOWN},
     value::shown,
 };
+use crate::platform::telemetry::{redact::MASK, sink::Sink};
 
 /// Every key with its value and source; secrets masked.
 pub fn show(merged: &Merged, declared: &[Declared]) -> String {
@@ -16,7 +17,8 @@ pub fn show(merged: &Merged, declared: &[Declared]) -> String {
         for key in section.keys {
             let Some(found) = merged.get(&format!("{}.{}", section.name, key.name)) else { continue };
             let plain = shown(&found.value);
-            let value = if key.secret && plain != "\"\"" { "[REDACTED]".to_owned() } else { plain };
+            let value =
+                if key.secret && plain != "\"\"" { MASK.to_owned() } else { Sink::Debug.text(&plain).into_owned() };
             let _ = writeln!(out, "{} = {value}  # {}", key.name, found.origin);
         }
         out.push('\n');

@@ -13,7 +13,7 @@ use utoipa::{IntoResponses, PartialSchema as _, ToSchema, openapi};
 
 use crate::platform::{
     error::{Error, FieldError, Kind},
-    telemetry::context,
+    telemetry::{context, sink::Sink},
 };
 
 /// The status of each kind; nowhere else is one chosen for an error.
@@ -63,7 +63,7 @@ pub struct ProblemField {
 
 impl From<FieldError> for ProblemField {
     fn from(error: FieldError) -> Self {
-        Self { field: error.field, message: error.message }
+        Self { field: shown(&error.field), message: shown(&error.message) }
     }
 }
 
@@ -77,6 +77,14 @@ pub struct Failed {
     pub chain: String,
 }
 
+/// What was put together at run time can hold what the client sent; texts of ours can't.
+fn shown(text: &Cow<'static, str>) -> Cow<'static, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text),
+        Cow::Owned(text) => Cow::Owned(Sink::Problem.text(text).into_owned()),
+    }
+}
+
 /// Status and body of an error, with the ids of the running request.
 pub fn render(error: &Error) -> (StatusCode, String) {
     let status = status(error.kind);
@@ -85,7 +93,7 @@ pub fn render(error: &Error) -> (StatusCode, String) {
         r#type: format!("urn:problem-type:{}", error.code),
         title: status.canonical_reason().unwrap_or_default().into(),
         status: status.as_u16(),
-        detail: error.message.clone(),
+        detail: shown(&error.message),
         code: error.code,
         request_id,
         trace_id,

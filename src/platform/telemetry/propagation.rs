@@ -1,19 +1,20 @@
 //! Trace context and baggage, in and out, in the formats of `OTEL_PROPAGATORS`.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context, KeyValue,
     baggage::BaggageExt as _,
     propagation::TextMapPropagator,
-    trace::{SpanContext, TraceContextExt as _},
+    trace::{SpanContext, TraceContextExt as _, TraceState},
 };
 use opentelemetry_aws::trace::XrayPropagator;
 use opentelemetry_http::{HeaderExtractor, HeaderInjector};
 use opentelemetry_propagator_b3::{B3Encoding, Propagator as B3Propagator};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 
+use super::sink::Sink;
 use crate::choice;
 
 choice! {
@@ -92,7 +93,8 @@ impl Propagators {
             }
             let context =
                 present.then(|| propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers)))?;
-            context.span().span_context().is_valid().then_some(context)
+            let span = context.span().span_context().clone();
+            span.is_valid().then(|| if is_clean(&span) { context } else { without_state(&span) })
         })
     }
 
@@ -131,6 +133,18 @@ impl Propagators {
         });
         headers
     }
+}
+
+/// Other vendors' state is exported and passed on as it came: not with a secret in it.
+fn is_clean(span: &SpanContext) -> bool {
+    let state = span.trace_state().header();
+    state.is_empty() || matches!(Sink::Span.text(&state), Cow::Borrowed(_))
+}
+
+fn without_state(span: &SpanContext) -> Context {
+    let span =
+        SpanContext::new(span.trace_id(), span.span_id(), span.trace_flags(), span.is_remote(), TraceState::NONE);
+    Context::new().with_remote_span_context(span)
 }
 
 /// `traceparent` alone, for who is not ours: no state of other vendors, no baggage.

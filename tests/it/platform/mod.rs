@@ -4,6 +4,7 @@ mod api_keys;
 mod bad_input;
 mod bleed;
 mod cache;
+mod canaries;
 mod cardinality;
 mod configuration;
 mod debugging;
