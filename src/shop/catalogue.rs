@@ -6,7 +6,6 @@ pub const SPANS: &[Span] = &[
     span("orders.validate_stock", "internal", "The first transaction of an order: key, stock, order, job."),
     span("orders.charge", "internal", "The call to the payment provider."),
     span("orders.settle", "internal", "The second transaction: state, stock, confirmation, answer."),
-    span("products.load", "internal", "A product read from Postgres, because the cache had none."),
 ];
 
 pub const EVENTS: &[Event] = &[

@@ -70,9 +70,20 @@ pub struct Platform<'a> {
     pub activity: &'a Activity,
 }
 
-/// What the shop's handlers and jobs share. Cheap to clone.
+/// What the shop's handlers and jobs share. Cheap to clone: every request does, more than once.
 #[derive(Clone)]
-pub struct State {
+pub struct State(Arc<Shared>);
+
+impl std::ops::Deref for State {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What is behind [`State`].
+pub struct Shared {
     pub db: Db,
     pub cursors: Cursors,
     pub products: ReadThrough,
@@ -90,7 +101,7 @@ impl State {
     /// # Errors
     /// A setting that can't be used, in words.
     pub fn new(config: &Config, payments: &PaymentsConfig, platform: &Platform<'_>) -> Result<Self, String> {
-        Ok(Self {
+        Ok(Self(Arc::new(Shared {
             db: platform.db.clone(),
             cursors: Cursors::new(platform.pepper),
             products: platform.caches.of("product", config.product_cache_ttl),
@@ -101,7 +112,7 @@ impl State {
             users: UserMetrics::new(platform.registry, platform.tenants, platform.activity),
             pepper: platform.pepper.clone(),
             settle_after: payments.settle_after,
-        })
+        })))
     }
 }
 

@@ -93,7 +93,7 @@ impl Session {
         };
         // Who is asking, visible in pg_stat_activity and the server's log, without a comment in the
         // statement: that would defeat the statement cache (trap 17).
-        let who = propagation::traceparent()
+        let who = propagation::sampled_traceparent()
             .map(|traceparent| format!("; set local application_name = '{traceparent}'"))
             .unwrap_or_default();
         session.control(&format!("begin{also}{who}")).await

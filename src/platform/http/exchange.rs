@@ -12,7 +12,7 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     extract::Request,
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::Response,
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -33,6 +33,13 @@ use crate::platform::telemetry::{
     off,
     sink::Sink,
 };
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
 /// Longest path in spans and lines, in bytes.
 const MAX_PATH: usize = 1024;
@@ -101,15 +108,16 @@ impl Exchange {
         if let Some(event) = self.context.sentry_event() {
             headers.insert("x-sentry-event-id", HeaderValue::from_str(event).expect("hexadecimal"));
         }
-        for (name, value) in
-            [("x-request-id", &self.context.request_id), ("x-correlation-id", &self.context.correlation_id)]
-        {
-            headers.insert(name, HeaderValue::from_str(value).expect("ids are plain ASCII"));
-        }
+        let id = |text: &str| HeaderValue::from_str(text).expect("ids are plain ASCII");
+        let request_id = id(&self.context.request_id);
+        let same = self.context.correlation_id == self.context.request_id;
+        let correlation_id = if same { request_id.clone() } else { id(&self.context.correlation_id) };
+        headers.insert(REQUEST_ID, request_id);
+        headers.insert(CORRELATION_ID, correlation_id);
         if let Some(quota) = self.context.quota() {
-            headers.insert("ratelimit-limit", HeaderValue::from(quota.limit));
-            headers.insert("ratelimit-remaining", HeaderValue::from(quota.remaining));
-            headers.insert("ratelimit-reset", HeaderValue::from(quota.reset.as_secs_f64().ceil() as u64));
+            headers.insert(LIMIT, HeaderValue::from(quota.limit));
+            headers.insert(REMAINING, HeaderValue::from(quota.remaining));
+            headers.insert(RESET, HeaderValue::from(quota.reset.as_secs_f64().ceil() as u64));
         }
         if self.shared.settings.server_timing {
             headers.insert("server-timing", span::server_timing(&self.context));
@@ -117,7 +125,7 @@ impl Exchange {
         let ids = self.span.span().span_context().clone();
         if ids.is_valid() {
             let trace_id = HeaderValue::from_str(&ids.trace_id().to_string()).expect("hexadecimal");
-            headers.insert("x-trace-id", trace_id);
+            headers.insert(TRACE_ID, trace_id);
         }
         response.map(|body| Body::new(ObservedBody { body, exchange: self, complete: false }))
     }

@@ -63,7 +63,7 @@ pub struct ProblemField {
 
 impl From<FieldError> for ProblemField {
     fn from(error: FieldError) -> Self {
-        Self { field: shown(&error.field), message: shown(&error.message) }
+        Self { field: shown(error.field), message: shown(error.message) }
     }
 }
 
@@ -78,10 +78,10 @@ pub struct Failed {
 }
 
 /// What was put together at run time can hold what the client sent; texts of ours can't.
-fn shown(text: &Cow<'static, str>) -> Cow<'static, str> {
+fn shown(text: Cow<'static, str>) -> Cow<'static, str> {
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(text),
-        Cow::Owned(text) => Cow::Owned(Sink::Problem.text(text).into_owned()),
+        Cow::Owned(text) => Cow::Owned(Sink::Problem.text(&text).into_owned()),
     }
 }
 
@@ -93,7 +93,7 @@ pub fn render(error: &Error) -> (StatusCode, String) {
         r#type: format!("urn:problem-type:{}", error.code),
         title: status.canonical_reason().unwrap_or_default().into(),
         status: status.as_u16(),
-        detail: shown(&error.message),
+        detail: shown(error.message.clone()),
         code: error.code,
         request_id,
         trace_id,

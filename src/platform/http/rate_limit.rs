@@ -43,10 +43,21 @@ const MOST_TENANTS: usize = 10_000;
 
 /// Cheap to clone; clones share their counts.
 #[derive(Clone)]
-pub struct RateLimiter {
+pub struct RateLimiter(Arc<Inner>);
+
+impl std::ops::Deref for RateLimiter {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// What is behind [`RateLimiter`].
+pub struct Inner {
     config: RateLimitConfig,
     /// When each tenant's burst is whole again (the theoretical arrival time of GCRA).
-    whole_at: Arc<Mutex<HashMap<TenantId, Instant>>>,
+    whole_at: Mutex<HashMap<TenantId, Instant>>,
     decisions: Counter<Decision>,
 }
 
@@ -57,7 +68,7 @@ impl RateLimiter {
         for decision in ["allow", "deny"] {
             decisions.with(&Decision { decision });
         }
-        Self { config: config.clone(), whole_at: Arc::default(), decisions }
+        Self(Arc::new(Inner { config: config.clone(), whole_at: Mutex::default(), decisions }))
     }
 
     /// Counts a request; what is left, or `None` without a limit.

@@ -30,7 +30,8 @@ pub(super) struct Route {
 }
 
 /// Templates and methods are both bounded, so what is kept for ever is small.
-static ROUTES: LazyLock<RwLock<HashMap<String, [Option<&'static Route>; 10]>>> = LazyLock::new(RwLock::default);
+static ROUTES: LazyLock<RwLock<HashMap<String, ByMethod>>> = LazyLock::new(RwLock::default);
+type ByMethod = [Option<&'static Route>; 10];
 
 impl Route {
     pub fn of(request: &Request) -> &'static Self {

@@ -75,7 +75,18 @@ pub struct Options<'a> {
 
 /// The running telemetry; shut it down last.
 #[derive(Clone)]
-pub struct Telemetry {
+pub struct Telemetry(Arc<Inner>);
+
+impl std::ops::Deref for Telemetry {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// What is behind [`Telemetry`].
+pub struct Inner {
     pub tracer: SdkTracer,
     pub propagators: Propagators,
     pub sentry: Option<Sentry>,
@@ -174,7 +185,9 @@ impl Telemetry {
             .map_err(|error| error.to_string())?;
         install_panic_hook(sentry.clone());
         let propagators = Propagators::new(&settings.propagators);
-        Ok(Self { tracer, propagators, sentry, log_level, provider, writer, queues: queues.into(), spans, records })
+        let queues = queues.into();
+        let parts = Inner { tracer, propagators, sentry, log_level, provider, writer, queues, spans, records };
+        Ok(Self(Arc::new(parts)))
     }
 
     /// Registers what telemetry says about itself.

@@ -161,6 +161,11 @@ pub fn parse(traceparent: &str) -> Option<SpanContext> {
     span.is_valid().then_some(span)
 }
 
+/// As [`traceparent`], of a sampled trace only: another's leads nowhere.
+pub fn sampled_traceparent() -> Option<String> {
+    Context::map_current(|context| context.span().span_context().is_sampled()).then(traceparent).flatten()
+}
+
 /// `traceparent` of the current span: 55 characters, or `None` outside any trace.
 pub fn traceparent() -> Option<String> {
     Context::map_current(|context| {

@@ -128,12 +128,17 @@ impl Export<SpanData> for Scrubbed {
 }
 
 fn scrub(span: &mut SpanData, value_length: usize) {
-    if let Cow::Owned(clean) = Sink::Span.text(&span.name) {
+    // A borrowed name is a literal of the code.
+    if let Cow::Owned(name) = &span.name
+        && let Cow::Owned(clean) = Sink::Span.text(name)
+    {
         span.name = clean.into();
     }
     scrub_attributes(&mut span.attributes, value_length);
     for event in &mut span.events.events {
-        if let Cow::Owned(clean) = Sink::Span.text(&event.name) {
+        if let Cow::Owned(name) = &event.name
+            && let Cow::Owned(clean) = Sink::Span.text(name)
+        {
             event.name = clean.into();
         }
         scrub_attributes(&mut event.attributes, value_length);
@@ -168,18 +173,24 @@ fn scrub_attributes(attributes: &mut [KeyValue], value_length: usize) {
     }
 }
 
-/// Attributes whose values are typed ids, static strings or parameterised SQL: nothing to search.
+/// Attributes whose values are typed ids, static strings or parameterised SQL, or were searched when the
+/// request came in: nothing to search.
 fn is_plain(key: &str) -> bool {
     key.starts_with("db.")
         || matches!(
             key,
             "http.request.method"
                 | "http.route"
+                | "http.request.header.x-request-id"
+                | "correlation_id"
+                | "client.address"
+                | "url.path"
                 | "url.scheme"
                 | "url.template"
                 | "network.protocol.version"
                 | "server.address"
                 | "tenant.id"
+                | "user.id"
                 | "error.type"
                 | "messaging.system"
                 | "messaging.operation.type"

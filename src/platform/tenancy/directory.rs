@@ -55,7 +55,18 @@ pub struct Identity {
 
 /// Finds callers by their key. Cheap to clone.
 #[derive(Clone)]
-pub struct Directory {
+pub struct Directory(Arc<Inner>);
+
+impl std::ops::Deref for Directory {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// What is behind [`Directory`].
+pub struct Inner {
     db: Db,
     pepper: Pepper,
     keys: Cache<String, Option<Arc<StoredKey>>>,
@@ -70,7 +81,7 @@ fn refused() -> Error {
 impl Directory {
     pub fn new(db: &Db, pepper: &Pepper, ttl: Duration, activity: &Activity) -> Self {
         let keys = Cache::builder().max_capacity(MOST_KEYS).time_to_live(ttl).build();
-        Self { db: db.clone(), pepper: pepper.clone(), keys, activity: activity.clone() }
+        Self(Arc::new(Inner { db: db.clone(), pepper: pepper.clone(), keys, activity: activity.clone() }))
     }
 
     /// # Errors

@@ -173,7 +173,6 @@ async fn show_product(Shared(state): Shared<State>, caller: Caller<Read>, id: Pa
     product.map(|product| Json(product.into())).ok_or_else(not_found)
 }
 
-#[tracing::instrument(name = "products.load", skip_all, fields(shop.product.id = %id))]
 async fn load_product(state: &State, tenant: TenantId, id: Uuid) -> Result<Option<Product>> {
     let mut tx = TenantTx::begin(&state.db, tenant).await?;
     let product = store::find(&mut tx, id).await?;

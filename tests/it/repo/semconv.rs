@@ -40,7 +40,7 @@ const STANDARD: &[&str] = &[
 /// `http.request.header.<key>` is a template of the conventions.
 const TEMPLATES: &[&str] = &["http.request.header."];
 /// Ours.
-const OWN: &[&str] = &["tenant.id", "correlation_id", "shop.order.id", "shop.product.id"];
+const OWN: &[&str] = &["tenant.id", "correlation_id", "shop.order.id"];
 
 /// Metrics: conventions' name, its unit's suffix → the name in Prometheus.
 const METRICS: &[(&str, &str, &str)] = &[

@@ -20,6 +20,8 @@ const QUEUE_BYTES: usize = 8 << 20;
 /// Lines handed over in one `write(2)`: 40 ns a line instead of 417 (research/performance.md).
 const BATCH_BYTES: usize = 64 << 10;
 const TICK: Duration = Duration::from_secs(1);
+/// How long an ordinary line waits for company.
+const LINGER: Duration = Duration::from_millis(5);
 
 struct Line {
     bytes: Box<[u8]>,
@@ -32,6 +34,8 @@ struct Queue {
     lines: VecDeque<Line>,
     bytes: usize,
     writing: bool,
+    /// Somebody waits for it, or the line is one to be seen at once.
+    urgent: bool,
     closed: bool,
 }
 
@@ -77,8 +81,11 @@ impl LogWriter {
             self.0.dropped.fetch_add(1, Relaxed);
         }
         let first = queue.lines.len() == 1;
+        let urgent = level <= Level::WARN && !std::mem::replace(&mut queue.urgent, true);
+        // Waking a thread costs more than the line: most lines find it woken, and collecting.
+        let full = queue.bytes >= BATCH_BYTES && queue.bytes - line.len() < BATCH_BYTES;
         drop(queue);
-        if first {
+        if first || urgent || full {
             self.0.filled.notify_one();
         }
     }
@@ -92,6 +99,8 @@ impl LogWriter {
     pub fn flush(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut queue = self.0.queue.lock();
+        queue.urgent = true;
+        self.0.filled.notify_one();
         while !queue.lines.is_empty() || queue.writing {
             if self.0.drained.wait_until(&mut queue, deadline).timed_out() {
                 return false;
@@ -128,6 +137,9 @@ fn run(shared: &Shared, mut sink: Box<dyn Write + Send>, tick: impl Fn()) {
                 continue;
             }
         }
+        let waits = |queue: &mut Queue| !queue.urgent && !queue.closed && queue.bytes < BATCH_BYTES;
+        shared.filled.wait_while_for(&mut queue, waits, LINGER);
+        queue.urgent = false;
         batch.clear();
         let mut lines = 0;
         while batch.len() < BATCH_BYTES {
