@@ -1,6 +1,6 @@
 # The commands of the project: CI calls nothing else. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check ci docs bench profile schemathesis migrate deny clean-local
+.PHONY: help run test lint check ci docs bench bench-pieces profile schemathesis migrate deny clean-local
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ docs: ## Write the generated documents anew
 
 bench: ## Measure the release build: memory and time to the first answer
 	@exec scripts/bench.sh
+
+bench-pieces: ## Measure each piece of the observing layer (criterion)
+	@cargo bench --locked --quiet --features bench --bench pieces
 
 profile: ## Profile a running service: ADMIN=host:port, FOR=seconds
 	@exec scripts/profile.sh "$(or $(ADMIN),127.0.0.1:9464)" "$(or $(FOR),30)"

@@ -3,6 +3,7 @@
 //! end, blocks in the panic hook and keeps its losses to itself (trap 13 of the design).
 
 use std::{
+    cell::Cell,
     panic::PanicHookInfo,
     sync::{
         Arc,
@@ -64,6 +65,7 @@ const LIMITS: Limits = Limits {
     batch_items: 1,
     delay: Duration::from_secs(60),
     export_timeout: Duration::from_secs(5),
+    concurrency: 1,
 };
 /// About what one takes while it waits: twenty breadcrumbs of a kilobyte.
 const EVENT_BYTES: usize = 24 << 10;
@@ -270,7 +272,7 @@ struct Sender {
     auth: String,
     outcomes: Arc<Outcomes>,
     /// Sentry has asked for quiet until then.
-    quiet_until: Option<Instant>,
+    quiet_until: Cell<Option<Instant>>,
 }
 
 impl Sender {
@@ -282,14 +284,14 @@ impl Sender {
             .build()
             .map_err(|error| format!("the Sentry client can't be built: {error}"))?;
         let (url, auth) = (dsn.envelope_api_url().to_string(), dsn.to_auth(Some(USER_AGENT)).to_string());
-        Ok(Self { client: Client::with_options(options), http, url, auth, outcomes, quiet_until: None })
+        Ok(Self { client: Client::with_options(options), http, url, auth, outcomes, quiet_until: Cell::new(None) })
     }
 }
 
 impl Export<Report> for Sender {
-    async fn export(&mut self, batch: Vec<Report>) -> Result<(), String> {
+    async fn export(&self, batch: Vec<Report>) -> Result<(), String> {
         for report in batch {
-            if self.quiet_until.is_some_and(|until| until > Instant::now()) {
+            if self.quiet_until.get().is_some_and(|until| until > Instant::now()) {
                 self.outcomes.rate_limited.fetch_add(1, Relaxed);
                 continue;
             }
@@ -301,7 +303,7 @@ impl Export<Report> for Sender {
                 Ok(answer) if answer.status().is_success() => &self.outcomes.sent,
                 Ok(answer) if answer.status().as_u16() == 429 => {
                     let after = answer.headers().get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
-                    self.quiet_until = Some(Instant::now() + after.map_or(PAUSE, Duration::from_secs));
+                    self.quiet_until.set(Some(Instant::now() + after.map_or(PAUSE, Duration::from_secs)));
                     &self.outcomes.rate_limited
                 }
                 _ => &self.outcomes.failed,

@@ -121,7 +121,7 @@ struct Scrubbed {
 }
 
 impl Export<SpanData> for Scrubbed {
-    async fn export(&mut self, mut batch: Vec<SpanData>) -> Result<(), String> {
+    async fn export(&self, mut batch: Vec<SpanData>) -> Result<(), String> {
         batch.iter_mut().for_each(|span| scrub(span, self.value_length));
         self.exporter.export(batch).await.map_err(|error| error.to_string())
     }

@@ -153,7 +153,7 @@ impl LogProcessor for Queued {
 struct Exporter(LogExporter);
 
 impl Export<Item> for Exporter {
-    async fn export(&mut self, batch: Vec<Item>) -> Result<(), String> {
+    async fn export(&self, batch: Vec<Item>) -> Result<(), String> {
         let records: Vec<_> = batch.iter().map(|(record, scope)| (record, scope)).collect();
         self.0.export(LogBatch::new(&records)).await.map_err(|error| error.to_string())
     }

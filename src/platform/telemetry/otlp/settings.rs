@@ -57,6 +57,9 @@ pub enum Transport {
 /// Bound of each queue; with 1 KiB a span about 16,000 of them.
 const QUEUE_BYTES: usize = 16 << 20;
 
+/// Exports under way at once: 4 × 512 spans in the 50 ms of a far collector are 40,000 a second.
+const CONCURRENCY: usize = 4;
+
 impl Settings {
     /// # Errors
     /// Every variable that can't be used, with what was expected. Values of headers are not repeated.
@@ -241,6 +244,7 @@ impl<'a> Reader<'a> {
                 batch_items: self.number(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], 1, 512),
                 delay: self.millis(&["OTEL_BSP_SCHEDULE_DELAY"], 5_000),
                 export_timeout: self.millis(&["OTEL_BSP_EXPORT_TIMEOUT"], 30_000),
+                concurrency: CONCURRENCY,
             },
         }
     }
@@ -256,6 +260,7 @@ impl<'a> Reader<'a> {
                 batch_items: self.number(&["OTEL_BLRP_MAX_EXPORT_BATCH_SIZE"], 1, 512),
                 delay: self.millis(&["OTEL_BLRP_SCHEDULE_DELAY"], 1_000),
                 export_timeout: self.millis(&["OTEL_BLRP_EXPORT_TIMEOUT"], 30_000),
+                concurrency: CONCURRENCY,
             },
         }
     }
