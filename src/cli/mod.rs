@@ -17,6 +17,7 @@ use crate::{
         db::{self, Db, migrations},
         telemetry::{Options, Telemetry, logs::LogConfig, metrics::Registry, sentry::SentryConfig, traces::SpanSink},
     },
+    shop,
 };
 
 /// The service, its migrations and its tools.
@@ -133,7 +134,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             print(&crate::platform::http::docs::text(&crate::app::openapi()));
             Ok(())
         }
-        Command::Catalogue { markdown } => inspect::catalogue(markdown),
+        Command::Catalogue { markdown } => inspect::catalogue(
+            markdown,
+            &inspect::Own { spans: shop::catalogue::SPANS, events: shop::catalogue::EVENTS },
+        ),
         Command::Healthcheck => inspect::healthcheck(loaded.readable()?.admin.bind),
         Command::Migrate => {
             let config = loaded.readable()?;

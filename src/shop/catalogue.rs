@@ -10,7 +10,7 @@ pub const SPANS: &[Span] = &[
 
 pub const EVENTS: &[Event] = &[
     event("order_settled", &["order_id", "order_status"], "An order reached a state that its payment decided."),
-    event("payment_sandbox_started", &["address"], "The payment sandbox listens."),
+    event("payment_sandbox_started", &["listen_address"], "The payment sandbox listens."),
     event("payment_unknown", &["error", "order_id"], "The provider gave no usable answer; a job asks again."),
     event("product_created", &["product_id"], "A product was created."),
     event("product_update_noop", &["product_id"], "An update without a change."),

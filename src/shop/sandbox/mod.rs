@@ -50,7 +50,7 @@ pub async fn start(config: &SandboxConfig, public: &HttpConfig, telemetry: &Tele
     let stop = server::Stop::default();
     #[expect(clippy::disallowed_methods, reason = "the accept loop; each request gets its own context")]
     let serving = tokio::spawn(server::run(socket, router, limits, stop.clone()));
-    tracing::info!(address = %address, "payment_sandbox_started");
+    tracing::info!(listen_address = %address, "payment_sandbox_started");
     Ok(Sandbox { address, stop, serving })
 }
 

@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// Each is unique, so that a find names the way it took.
-const CANARIES: [(&str, &str); 25] = [
+const CANARIES: [(&str, &str); 26] = [
     ("bearer", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkwMSJ9.c2lnMDE"),
     ("cookie", "canary02cookievalue"),
     ("x-api-key", "canary03headerkey"),
@@ -45,6 +45,7 @@ const CANARIES: [(&str, &str); 25] = [
     ("log message", "canary23.message@example.com"),
     ("error chain", "canary24chain"),
     ("path segment", "DE89370400440532013000"),
+    ("number by key", "8642097531"),
 ];
 
 fn canary(way: &str) -> &'static str {
@@ -110,6 +111,7 @@ async fn no_canary_reaches_any_sink() {
     span.end();
     tracing::warn!(
         userPassword = canary("log field by key"),
+        pin = 8_642_097_531_u64,
         note = format!("paid with {}", canary("log field by value")),
         error = &Outer(std::io::Error::other(format!("api_key={}", canary("error chain")))) as &dyn std::error::Error,
         "canary_event for {}",

@@ -64,8 +64,12 @@ async fn a_hundred_thousand_random_requests_make_not_one_series_too_many() {
     assert!(before.len() <= BUDGET, "{} series at rest", before.len());
     let each = REQUESTS / CONNECTIONS;
     join_all((0..CONNECTIONS).map(|n| flood(app.running.public, n * each, each))).await;
-    let new: Vec<String> = series(&app).await.difference(&before).cloned().collect();
-    assert_eq!(new, Vec::<String>::new(), "a scanner makes no series");
+    // What the service does by the clock (jobs, expiry) is no scanner's doing.
+    let own = |name: &&String| name.starts_with("db_client_") || name.starts_with("job_");
+    let after = series(&app).await;
+    let new: Vec<&String> = after.difference(&before).filter(|name| !own(name)).collect();
+    assert!(after.len() <= BUDGET, "{} series", after.len());
+    assert_eq!(new, Vec::<&String>::new(), "a scanner makes no series");
     let unmatched = app.metric("http_server_request_duration_seconds_count", &["http_route=\"__unmatched__\""]).await;
     assert!(unmatched >= REQUESTS as f64, "and each was counted: {unmatched}");
     app.stop().await;

@@ -158,6 +158,8 @@ async fn both_protocols_with_headers_gzip_and_paths() {
         assert_eq!(counts.exported.load(std::sync::atomic::Ordering::Relaxed), 3);
         let request = collector.requests().pop().unwrap();
         assert_eq!((request.grpc, request.gzip, request.spans), (grpc, true, 3), "{protocol}");
+        assert_eq!((request.http2, request.bytes > 0), (grpc, true), "{protocol}");
+        assert!(collector.all().iter().all(|seen| seen.scope == "test"), "{protocol}");
         assert_eq!((&*request.headers["x-api-key"], &*request.headers["x-other"]), ("a b", "1"), "{protocol}");
         assert!(grpc || request.path == "/base/v1/traces", "{}", request.path);
         let own = format!("{}/just/here", collector.endpoint);
@@ -252,6 +254,7 @@ async fn batches_queues_and_timeouts() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", silent.endpoint.as_str());
     let (closed, counts) = export(&[endpoint, ("OTEL_BSP_EXPORT_TIMEOUT", "200")], 1).await;
     assert!(closed, "the batch is given up in time");
+    assert!(silent.connections() > 0, "it was asked");
     assert_eq!(counts.dropped()[1], ("export_failed", 1));
     let (closed, counts) = export(&[endpoint, ("OTEL_EXPORTER_OTLP_TIMEOUT", "100")], 1).await;
     assert!(closed);
@@ -365,6 +368,7 @@ async fn the_built_binary_takes_them_from_its_environment_and_exports_its_logs()
     let line = logs.iter().find(|log| log.body() == "request_completed").unwrap();
     assert_eq!((line.trace_id(), line.span_id()), (answer.header("x-trace-id").to_owned(), span.id()));
     assert_eq!(line.record.attributes.len(), 4);
+    assert!(collector.requests().iter().map(|request| request.logs).sum::<usize>() >= logs.len());
     assert_eq!(line.attribute("request_id").unwrap().len(), 30, "36 characters, cut");
     assert_eq!(line.resource("service.name").as_deref(), Some("billing"));
     assert_eq!(service.lines()[0]["service"], "billing", "logs on standard output agree");

@@ -31,6 +31,7 @@ async fn a_fault_is_one_event_found_by_trace_log_line_and_header() {
         assert_eq!(found.len(), 1, "{path}: {found:#?}");
         let event = &found[0];
         assert_eq!(event["event_id"], answer.header("x-sentry-event-id"), "{path}");
+        assert!(SHARED.sentry.requests() > 0 && SHARED.sentry.auths().iter().all(|auth| auth.contains("sentry_key=")));
         assert_eq!(event["exception"]["values"][0]["type"], kind);
         assert_eq!(event["exception"]["values"][0]["mechanism"]["handled"], handled);
         assert_eq!(event["transaction"], format!("POST {path}"));

@@ -174,7 +174,7 @@ fn the_platform_can_be_read_in_an_afternoon() {
         all.iter().partition(|file| APART.iter().any(|place| file.path.starts_with(place)));
     let lines = |files: &[&super::File]| files.iter().map(|file| file.code().len()).sum::<usize>();
     assert!(lines(&core) <= 8_000, "the core of src/platform has {} code lines, 8,000 are the ceiling", lines(&core));
-    assert!(lines(&apart) <= 2_500, "what stands apart has {} code lines, 2,500 are the ceiling", lines(&apart));
+    assert!(lines(&apart) <= 4_000, "what stands apart has {} code lines, 4,000 are the ceiling", lines(&apart));
 }
 
 #[test]

@@ -17,6 +17,8 @@ impl File {
     /// The lines before the tests of the file, without comments: what counts as code.
     pub fn code(&self) -> Vec<&str> {
         let source = self.text.split("#[cfg(test)]").next().unwrap();
+        // A table of test vectors is no code, wherever it stands.
+        let source = if self.path.ends_with("/vectors.rs") { "" } else { source };
         source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).collect()
     }
 

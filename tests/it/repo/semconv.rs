@@ -81,6 +81,10 @@ async fn every_attribute_of_every_kind_of_span_is_standard_or_declared_as_ours()
     })
     .await;
     for span in SHARED.collector.all() {
+        // Made by hand, by the test of what must not leave.
+        if span.span.name == "canaries" {
+            continue;
+        }
         kinds.insert(span.span.kind);
         for attribute in &span.span.attributes {
             seen.entry(attribute.key.clone()).or_default().insert(span.span.name.clone());

@@ -41,7 +41,7 @@ impl World {
         let key = run(&["api-key", "create", "--tenant", "acme", "--scope", "write", "--name", "test"], &variables);
         let sandbox = Process::spawn(&["payment-sandbox"], &variables);
         let line = sandbox.line("payment_sandbox_started").await;
-        let url = format!("http://{}", line["address"].as_str().unwrap());
+        let url = format!("http://{}", line["listen_address"].as_str().unwrap());
         variables.insert("APP__SHOP__PAYMENTS__URL".to_owned(), url.clone());
         Self { database, variables, key: text(&key.stdout).trim().to_owned(), sandbox, books: Client::new(url) }
     }

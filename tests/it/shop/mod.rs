@@ -3,6 +3,7 @@
 mod crashes;
 mod orders;
 mod products;
+mod propagation;
 mod users;
 mod walk;
 mod webhooks;

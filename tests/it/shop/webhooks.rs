@@ -8,7 +8,7 @@ use serde_json::json;
 use super::orders::{order, place, product};
 use crate::support::{TestApp, client::Tenant, eventually, process};
 
-async fn set_webhook(app: &TestApp, tenant: &Tenant, url: &str) {
+pub async fn set_webhook(app: &TestApp, tenant: &Tenant, url: &str) {
     let mut tx = SystemTx::begin(app.running.app.db()).await.unwrap();
     store::set_webhook(&mut tx, tenant.id.as_uuid(), Some(url)).await.unwrap();
     tx.commit().await.unwrap();

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use tracing::field::{Field, Visit};
 
-use crate::platform::telemetry::sink::Sink;
+use crate::platform::telemetry::{redact::is_secret_key, sink::Sink};
 
 /// Takes the fields that may leave, as they may leave.
 pub trait Output {
@@ -25,9 +25,27 @@ pub struct Redacting<'a, O> {
     pub scratch: &'a mut String,
 }
 
-/// Fields of ours that hold typed ids and names out of fixed lists: nothing to search.
+/// Fields of ours that hold numbers, typed ids and names out of fixed lists: nothing to search.
 fn is_plain(key: &str) -> bool {
-    matches!(key, "outcome" | "error_code" | "db_query_summary" | "queue" | "job_id" | "severity" | "dependency")
+    matches!(
+        key,
+        "outcome"
+            | "error_code"
+            | "db_query_summary"
+            | "queue"
+            | "job_id"
+            | "severity"
+            | "dependency"
+            | "status"
+            | "duration_ms"
+            | "db_queries"
+            | "db_ms"
+            | "db_pool_wait_ms"
+            | "redis_ops"
+            | "redis_ms"
+            | "request_bytes"
+            | "response_bytes"
+    )
 }
 
 impl<O: Output> Redacting<'_, O> {
@@ -44,6 +62,15 @@ impl<O: Output> Redacting<'_, O> {
         }
     }
 
+    /// A number can be a PIN: by its key it is hidden like any text.
+    fn hides(&mut self, field: &Field) -> bool {
+        let hides = !is_plain(field.name()) && is_secret_key(field.name());
+        if hides {
+            self.text(field, "");
+        }
+        hides
+    }
+
     fn formatted(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         // Taken, not borrowed: `text` needs the rest of `self`, and Display may log.
         let mut scratch = std::mem::take(self.scratch);
@@ -56,19 +83,27 @@ impl<O: Output> Redacting<'_, O> {
 
 impl<O: Output> Visit for Redacting<'_, O> {
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.out.integer(field.name(), value);
+        if !self.hides(field) {
+            self.out.integer(field.name(), value);
+        }
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.out.unsigned(field.name(), value);
+        if !self.hides(field) {
+            self.out.unsigned(field.name(), value);
+        }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.out.flag(field.name(), value);
+        if !self.hides(field) {
+            self.out.flag(field.name(), value);
+        }
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.out.float(field.name(), value);
+        if !self.hides(field) {
+            self.out.float(field.name(), value);
+        }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {

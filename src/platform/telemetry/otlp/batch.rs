@@ -182,7 +182,8 @@ impl<T: Send + 'static> Batcher<T> {
 
 /// A batch is a millisecond of work: it must not stand before a request that is due on the same core.
 fn step_back() {
-    const NICE: i32 = 10;
+    // Low enough to yield, high enough to keep up where one core has to do for all.
+    const NICE: i32 = 5;
     // Best effort: a platform without priorities for threads loses nothing but this.
     let _unchanged = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }
