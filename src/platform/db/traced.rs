@@ -123,18 +123,21 @@ impl<'c> Measure<'c> {
         if took >= self.db.slow_query {
             self.db.metrics.slow.with(&Summary { db_query_summary: self.summary }).inc();
             let _inside = self.context.clone().attach();
-            let text: String =
-                self.sql.as_str().split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SLOW_TEXT).collect();
             tracing::warn!(
                 duration_ms = took.as_secs_f64() * 1_000.0,
                 db_query_summary = self.summary,
-                db_query_text = text,
+                db_query_text = shown(self.sql.as_str()),
                 rows = self.rows,
                 "slow_query"
             );
         }
         span.end();
     }
+}
+
+/// A statement as a log line shows it: on one line, parameters as `$1`, cut.
+fn shown(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SLOW_TEXT).collect()
 }
 
 /// The client span of a statement; none outside a trace, where it would only be noise.
@@ -309,5 +312,14 @@ impl Stream for Rows<'_> {
             None => {}
         }
         Poll::Ready(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_statement_is_shown_on_one_line_and_cut_at_200_characters() {
+        assert_eq!(super::shown("select 1\n   from t\n  where ä = $1"), "select 1 from t where ä = $1");
+        assert_eq!(super::shown(&"ä".repeat(500)).chars().count(), 200);
     }
 }

@@ -7,6 +7,7 @@ mod cache;
 mod canaries;
 mod cardinality;
 mod configuration;
+mod database_signals;
 mod debugging;
 mod documents;
 mod errors;

@@ -113,6 +113,7 @@ async fn a_sentry_that_is_away_slow_or_full_costs_no_request_and_no_exit() {
         (Behaviour::Refuse(500), "failed"),
         (Behaviour::Silent, "failed"),
         (Behaviour::Reset, "failed"),
+        (Behaviour::Slow(Duration::from_millis(500)), "sent"),
         (Behaviour::TooMany(3_600), "rate_limited"),
     ] {
         let (server, database) = (SentryServer::start(), services::database().await);

@@ -97,6 +97,11 @@ async fn a_hostile_trace_context_is_no_context() {
         assert_eq!(answer.header("x-trace-id").len(), 32);
         assert_ne!(answer.header("x-trace-id"), "4bf92f3577b34da6a3ce929d0e0e4736", "{header}");
     }
+    let many: String = (0..5_000).map(|n| format!("k{n}=v,")).collect();
+    for baggage in ["=,=;;", "a=%FF%00", "key", "a=b;c;d=e,,,", &many] {
+        let request = app.request(reqwest::Method::GET, "/v1/tenant", "").header("baggage", baggage);
+        Answer::of(request).await.problem(401, "missing_api_key");
+    }
     let twice = app
         .request(reqwest::Method::GET, "/v1/tenant", "")
         .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
