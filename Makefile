@@ -22,7 +22,7 @@ ci: ## Everything CI runs
 docs: ## Write the generated documents anew
 	@scripts/docs.sh
 
-bench: ## Measure the release build: memory and time to the first answer
+bench: ## Measure the release build: time to the first answer, memory, and what telemetry costs
 	@exec scripts/bench.sh
 
 bench-pieces: ## Measure each piece of the observing layer (criterion)

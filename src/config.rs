@@ -195,16 +195,25 @@ impl Config {
     }
 
     /// The values that must be hidden wherever they turn up, passwords inside URLs included.
-    pub fn secrets(&self) -> Vec<String> {
+    pub fn secrets(&self, variables: &BTreeMap<String, String>) -> Vec<String> {
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
         let urls = [&self.database.url, &self.database.system_url, &self.database.migration_url, &self.redis.url];
         let passwords = urls.into_iter().flatten().filter_map(|url| {
             let (credentials, _) = url.expose().split_once("://")?.1.rsplit_once('@')?;
-            Some(credentials.split_once(':')?.1.to_owned())
+            let password = credentials.split_once(':')?.1;
+            Some([password.to_owned(), decoded(password)])
+        });
+        let exporters = otlp::Settings::parse(variables).map(|settings| [settings.traces, settings.logs]);
+        let exporters = exporters.into_iter().flatten().filter_map(|signal| signal.destination);
+        let headers = exporters.flat_map(|to| to.headers.into_iter().map(|(_, value)| value));
+        let dsn_key = self.sentry.dsn.as_ref().and_then(|dsn| {
+            let (credentials, _) = dsn.expose().split_once("://")?.1.split_once('@')?;
+            Some(credentials.to_owned())
         });
         let plain = [&self.auth.pepper, &self.admin.token, &self.sentry.dsn]
             .into_iter()
             .flatten()
             .map(|secret| secret.expose().to_owned());
-        passwords.chain(plain).collect()
+        passwords.flatten().chain(plain).chain(headers).chain(dsn_key).collect()
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 
 pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
     let booted = Instant::now();
-    redact::protect(config.secrets());
+    redact::protect(config.secrets(&sources.variables));
     let telemetry = Telemetry::init(Options {
         service: &config.service.name,
         environment: config.environment,

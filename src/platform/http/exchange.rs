@@ -79,8 +79,9 @@ impl Exchange {
         let quiet = route.template.starts_with("/health/");
         // Spans wait in a queue that is bounded in number: what a client sends must be bounded in size.
         let path = request.uri().path();
-        // Searched once, here, for all who show it.
-        let path = Sink::Log.text(&path[..path.floor_char_boundary(MAX_PATH)]).into_owned();
+        // Searched once, here, for all who show it; and before the cut, which could leave half a key.
+        let mut path = Sink::Log.text(path).into_owned();
+        path.truncate(path.floor_char_boundary(MAX_PATH));
         let mut context = RequestContext::new(request_id, correlation_id, route.method, route.template, path);
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         shared.metrics.active.inc();
@@ -237,6 +238,11 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        // A panic outside the shelter (a layer, a body) is ours, not the client's leaving.
+        if std::thread::panicking() {
+            self.status = 500;
+            self.failed = Some(Failed { code: "panic", is_fault: true, chain: String::new() });
+        }
         self.record();
     }
 }

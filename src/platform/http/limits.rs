@@ -13,6 +13,7 @@ use opentelemetry::trace::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::late::{LateFaults, Parcel};
 use crate::{
     labels,
     platform::{
@@ -60,14 +61,20 @@ impl Shelter {
 pub async fn deadline(State(shelter): State<Shelter>, mut request: Request, next: Next) -> Response {
     let deadline = Instant::now() + shelter.limit;
     request.extensions_mut().insert(Deadline(deadline));
-    let work = next.run(request).with_current_context();
+    let (mut parcel, _waiting) = Parcel::new(request.extensions().get::<LateFaults>().cloned());
+    let work = next.run(request);
+    let work = async move {
+        parcel.response = Some(work.await);
+        parcel
+    }
+    .with_current_context();
     let task = match context::current() {
         Some(request) => shelter.tasks.spawn(context::scope(request, work)),
         None => shelter.tasks.spawn(work),
     };
     match tokio::time::timeout_at(deadline, task).await {
-        Ok(Ok(response)) => response,
-        // The panic hook has logged it, where it happened.
+        Ok(Ok(mut parcel)) => parcel.response.take().expect("a task that ends has an answer"),
+        // The panic hook has logged it, where it happened. Nobody aborts these tasks.
         Ok(Err(_)) => Error::new(Kind::Internal, "panic", "The service failed to handle the request.").into_response(),
         // The task goes on to its own limits (statement_timeout of the role, this deadline for the body):
         // cutting it here would leave its transaction open.

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod docs;
 mod exchange;
 pub mod extract;
+mod late;
 pub mod layers;
 pub mod limits;
 pub mod observe;

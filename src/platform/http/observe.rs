@@ -11,7 +11,7 @@ use axum::{extract::Request, response::Response};
 use opentelemetry::trace::FutureExt as _;
 use tower::{Layer, Service};
 
-use super::{HttpConfig, exchange::Exchange};
+use super::{HttpConfig, exchange::Exchange, late::LateFaults};
 use crate::{
     labels,
     platform::telemetry::{
@@ -161,11 +161,12 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         if off::all() {
             return Box::pin(self.inner.call(request));
         }
         let exchange = Exchange::start(&self.shared, &request);
+        request.extensions_mut().insert(LateFaults(Arc::clone(&self.shared)));
         let (context, span) = (Arc::clone(&exchange.context), exchange.span.clone());
         let work = context::scope(context, self.inner.call(request)).with_context(span);
         Box::pin(async move {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::platform::{
     error::{Error, Kind, Result},
+    telemetry::security,
     tenancy::{TenantId, api_key::Pepper},
 };
 
@@ -78,13 +79,13 @@ impl Cursors {
         if !(1..=MAX_LIMIT).contains(&limit) {
             return Err(Error::new(Kind::Malformed, "limit_out_of_range", "limit must be between 1 and 100."));
         }
-        let after =
-            match &query.cursor {
-                None => None,
-                Some(text) => Some(self.open(tenant, list, text).ok_or_else(|| {
-                    Error::new(Kind::Malformed, "invalid_cursor", "The cursor is not one of this list.")
-                })?),
-            };
+        let after = match &query.cursor {
+            None => None,
+            Some(text) => Some(self.open(tenant, list, text).ok_or_else(|| {
+                security::Event::CursorRejected.record();
+                Error::new(Kind::Malformed, "invalid_cursor", "The cursor is not one of this list.")
+            })?),
+        };
         Ok(Window { limit, after, list, tenant })
     }
 

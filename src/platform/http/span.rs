@@ -16,7 +16,7 @@ use opentelemetry_semantic_conventions::attribute as semconv;
 use parking_lot::RwLock;
 
 use super::observe::Shared;
-use crate::platform::telemetry::{attribute, context::RequestContext, off, propagation::TrustTraceContext};
+use crate::platform::telemetry::{attribute, context::RequestContext, off, propagation::TrustTraceContext, sink::Sink};
 
 /// What nothing matched is one route: a scanner must not make series.
 pub const UNMATCHED: &str = "__unmatched__";
@@ -85,11 +85,17 @@ pub(super) fn start(shared: &Shared, request: &Request, route: &Route, context: 
     if route.template != UNMATCHED {
         attributes.push(KeyValue::new(semconv::HTTP_ROUTE, route.template));
     }
+    if context.method == "_OTHER" {
+        let given = Sink::Span.text(request.method().as_str()).chars().take(32).collect::<String>();
+        attributes.push(KeyValue::new(semconv::HTTP_REQUEST_METHOD_ORIGINAL, given));
+    }
     if let Some(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
         attributes.push(KeyValue::new(semconv::CLIENT_ADDRESS, peer.0.ip().to_string()));
     }
     if let Some(agent) = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()) {
-        attributes.push(KeyValue::new(semconv::USER_AGENT_ORIGINAL, agent.chars().take(256).collect::<String>()));
+        // Searched before the cut, which could leave half a key.
+        let agent = Sink::Span.text(agent).chars().take(256).collect::<String>();
+        attributes.push(KeyValue::new(semconv::USER_AGENT_ORIGINAL, agent));
     }
     let remote = shared.telemetry.propagators.extract(request.headers());
     let tracer = &shared.telemetry.tracer;

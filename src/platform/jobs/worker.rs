@@ -205,7 +205,7 @@ impl Worker {
     fn report(&self, name: &str, chain: &str) -> Option<String> {
         let sentry = self.telemetry.sentry.as_ref()?;
         let told = context::with_current(|request| request.sentry_event().map(str::to_owned)).flatten();
-        told.or_else(|| Some(sentry.error(name, chain)))
+        told.or_else(|| sentry.error(name, chain))
     }
 
     fn judge(&self, result: &Result<Next>, attempt: u32, patience: u32) -> (&'static str, Settlement) {

@@ -23,6 +23,7 @@ use super::telemetry::{
     Telemetry, context,
     metrics::{HTTP_SECONDS, Histogram, Registry},
     propagation::{self, Propagators},
+    security,
 };
 use crate::{
     labels,
@@ -165,11 +166,17 @@ impl Outbound {
     /// # Errors
     /// Why there is no answer; `Forbidden` for an address that is not public.
     pub async fn call_tenant(&self, call: &Call<'_>) -> Result<Answer, Failure> {
-        if !guard::may_be_called(&call.url, self.allow_private) {
-            return Err(Failure::Forbidden);
+        let result = if guard::may_be_called(&call.url, self.allow_private) {
+            // Tenants are many and each names its own host: one label for all.
+            self.attempt(&self.guarded, call, "tenant".into(), call.timeout).await
+        } else {
+            Err(Failure::Forbidden)
+        };
+        // Also of a name that resolved to what it may not.
+        if matches!(result, Err(Failure::Forbidden)) {
+            security::Event::OutboundForbidden.record();
         }
-        // Tenants are many and each names its own host: one label for all.
-        self.attempt(&self.guarded, call, "tenant".into(), call.timeout).await
+        result
     }
 
     async fn attempt(
@@ -179,7 +186,7 @@ impl Outbound {
         address: Arc<str>,
         timeout: Duration,
     ) -> Result<Answer, Failure> {
-        let context = self.span(call, &address);
+        let context = self.span(call);
         let trusted = (!std::ptr::eq(client, &raw const self.guarded)).then_some(&self.telemetry.propagators);
         let started = Instant::now();
         let result = tokio::time::timeout(timeout, send(client, call, trusted))
@@ -187,19 +194,15 @@ impl Outbound {
             .await
             .unwrap_or(Err(Failure::Timeout));
         let (status, error_type) = match &result {
-            Ok(answer) if answer.status >= 500 => (answer.status, "server_error"),
-            Ok(answer) => (answer.status, ""),
+            Ok(answer) => (answer.status, status_error(answer.status)),
             Err(failure) => (0, failure.name()),
         };
         let span = context.span();
         if status != 0 {
             span.set_attribute(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status)));
         }
-        if status >= 400 || !error_type.is_empty() {
-            span.set_attribute(KeyValue::new(
-                semconv::ERROR_TYPE,
-                if error_type.is_empty() { status.to_string() } else { error_type.to_owned() },
-            ));
+        if !error_type.is_empty() {
+            span.set_attribute(KeyValue::new(semconv::ERROR_TYPE, error_type));
             span.set_status(Status::error(error_type));
         }
         span.end();
@@ -216,7 +219,7 @@ impl Outbound {
         result
     }
 
-    fn span(&self, call: &Call<'_>, address: &str) -> Context {
+    fn span(&self, call: &Call<'_>) -> Context {
         let parent = Context::current();
         let tracer = &self.telemetry.tracer;
         let builder = tracer
@@ -225,11 +228,43 @@ impl Outbound {
             .with_attributes([
                 KeyValue::new(semconv::HTTP_REQUEST_METHOD, call.method.to_string()),
                 KeyValue::new(semconv::URL_TEMPLATE, call.template),
-                KeyValue::new(semconv::SERVER_ADDRESS, address.to_owned()),
+                KeyValue::new(semconv::URL_FULL, shown(&call.url)),
+                KeyValue::new(semconv::SERVER_ADDRESS, call.url.host_str().unwrap_or_default().to_owned()),
                 KeyValue::new(semconv::SERVER_PORT, i64::from(call.url.port_or_known_default().unwrap_or(0))),
             ]);
         parent.with_span(builder.start_with_context(tracer, &parent))
     }
+}
+
+/// `error.type` of a client span and metric is the status, from 400 on (semantic conventions, HTTP).
+const fn status_error(status: u16) -> &'static str {
+    match status {
+        0..400 => "",
+        400 => "400",
+        401 => "401",
+        402 => "402",
+        403 => "403",
+        404 => "404",
+        408 => "408",
+        409 => "409",
+        410 => "410",
+        422 => "422",
+        429 => "429",
+        500 => "500",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        _ => "_OTHER",
+    }
+}
+
+/// Where a call goes, without what must not be told: credentials and query.
+fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    shown.set_fragment(None);
+    let _no_credentials_to_drop = (shown.set_username(""), shown.set_password(None));
+    shown.into()
 }
 
 async fn send(client: &reqwest::Client, call: &Call<'_>, trusted: Option<&Propagators>) -> Result<Answer, Failure> {

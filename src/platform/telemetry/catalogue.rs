@@ -81,5 +81,6 @@ pub const EVENTS: &[Event] = &[
     event("shutdown_work_cut", &[], "Work of clients that left, or jobs, outlived the drain."),
     event("slow_acquire", &["connections", "duration_ms", "idle", "succeeded"], "A long wait for a connection of the pool: the pool is short, not the query slow."),
     event("slow_query", &["db_query_summary", "db_query_text", "duration_ms", "rows"], "A statement over `database.slow_query`, parameters not shown."),
+    event("telemetry_export_failed", &["error", "lost", "signal"], "A batch of a signal could not be exported; said once a minute, counted always."),
     event("telemetry_flush_failed", &[], "A flush did not end in time (tests)."),
 ];

@@ -93,6 +93,7 @@ pub struct Inner {
     pub log_level: LogLevel,
     provider: SdkTracerProvider,
     writer: LogWriter,
+    limiter: Arc<Limiter>,
     queues: Arc<[Queue]>,
     spans: Arc<Counts>,
     records: Arc<Counts>,
@@ -176,7 +177,8 @@ impl Telemetry {
             .with_filter(filter_fn(|meta| {
                 !off::spans() && meta.is_span() && *meta.level() <= tracing::Level::INFO && !is_exporter(meta.target())
             }));
-        let lines = LogLayer::new(writer.clone(), options.log.format, &identity, &LINE_COUNTS, limiter, otlp_logs);
+        let lines =
+            LogLayer::new(writer.clone(), options.log.format, &identity, &LINE_COUNTS, Arc::clone(&limiter), otlp_logs);
         tracing_subscriber::registry()
             .with(spans_of_tracing)
             // On this layer only: the level of the logs must not take spans out of traces.
@@ -186,7 +188,7 @@ impl Telemetry {
         install_panic_hook(sentry.clone());
         let propagators = Propagators::new(&settings.propagators);
         let queues = queues.into();
-        let parts = Inner { tracer, propagators, sentry, log_level, provider, writer, queues, spans, records };
+        let parts = Inner { tracer, propagators, sentry, log_level, provider, writer, limiter, queues, spans, records };
         Ok(Self(Arc::new(parts)))
     }
 
@@ -267,6 +269,7 @@ impl Telemetry {
                 "shutdown_telemetry_incomplete"
             );
         }
+        say_suppressed(&self.limiter);
         // What it wraps is closed; this only makes later spans no-ops.
         let _already_closed = self.provider.shutdown_with_timeout(Duration::ZERO);
         self.writer.close(Duration::from_secs(1));
@@ -281,7 +284,7 @@ fn say_suppressed(limiter: &Limiter) {
 }
 
 /// Targets of the exporters' own work: spans of it would be exported, which makes spans.
-fn is_exporter(target: &str) -> bool {
+pub(super) fn is_exporter(target: &str) -> bool {
     const ROOTS: &[&str] = &["opentelemetry", "h2", "hyper", "tonic", "tower", "reqwest", "rustls"];
     let root = target.split("::").next().unwrap_or_default();
     ROOTS.iter().any(|known| root.starts_with(known))
@@ -293,7 +296,7 @@ fn install_panic_hook(sentry: Option<Sentry>) {
         let text = info.payload_as_str().unwrap_or("a payload that is not text");
         let location = info.location().map(ToString::to_string).unwrap_or_default();
         let backtrace = std::backtrace::Backtrace::capture();
-        let sentry_event_id = sentry.as_ref().map(|sentry| sentry.panic(info));
+        let sentry_event_id = sentry.as_ref().and_then(|sentry| sentry.panic(info));
         tracing::error!(panic = text, location, backtrace = %backtrace, sentry_event_id, "panicked");
     }));
 }

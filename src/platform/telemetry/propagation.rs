@@ -103,11 +103,13 @@ impl Propagators {
         if !self.baggage || allowed.is_empty() {
             return Vec::new();
         }
-        let Some(header) = headers.get("baggage").filter(|header| header.len() <= MAX_BAGGAGE) else {
+        // The list may come in several headers (W3C Baggage §3.3).
+        let parts: Vec<&str> = headers.get_all("baggage").iter().filter_map(|part| part.to_str().ok()).collect();
+        let list = parts.join(",");
+        if list.is_empty() || list.len() > MAX_BAGGAGE {
             return Vec::new();
-        };
-        let single: HashMap<String, String> =
-            [("baggage".to_owned(), header.to_str().unwrap_or_default().to_owned())].into();
+        }
+        let single: HashMap<String, String> = [("baggage".to_owned(), list)].into();
         let context = BaggagePropagator::new().extract_with_context(&Context::new(), &single);
         let entries = context.baggage().iter().filter(|(key, (value, _))| {
             allowed.iter().any(|allowed| allowed == key.as_str()) && value.as_str().len() <= MAX_BAGGAGE_VALUE

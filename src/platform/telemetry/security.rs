@@ -1,5 +1,6 @@
 //! Security events: one stream in the logs (`security_event`) and one counter, for who watches over
-//! many services. What an event is called is fixed here; who and from where is in the line's context.
+//! many services. What an event is called is fixed here; for which request, tenant and principal is in the
+//! line's context (the admin port has none).
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -51,7 +52,18 @@ impl Event {
     /// Counts it and says so.
     pub fn record(self) {
         COUNTS[self as usize].fetch_add(1, Relaxed);
-        tracing::warn!(event = self.name(), "security_event");
+        let event = self.name();
+        // A callsite each, because lines are limited by callsite: a flood of wrong keys must not hide who
+        // was refused at the admin port.
+        match self {
+            Self::AuthenticationFailed => tracing::warn!(event, "security_event"),
+            Self::AuthorizationFailed => tracing::warn!(event, "security_event"),
+            Self::AdminAccessDenied => tracing::warn!(event, "security_event"),
+            Self::LogLevelChanged => tracing::warn!(event, "security_event"),
+            Self::OutboundForbidden => tracing::warn!(event, "security_event"),
+            Self::CursorRejected => tracing::warn!(event, "security_event"),
+            Self::RateLimitExceeded => tracing::warn!(event, "security_event"),
+        }
     }
 }
 

@@ -73,6 +73,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// After 429 without `Retry-After`, as Sentry's own clients do.
 const PAUSE: Duration = Duration::from_secs(60);
+/// Longest pause that is believed, in seconds.
+const LONGEST_PAUSE: u64 = 3_600;
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// Reports faults. Cheap to clone.
@@ -113,7 +115,7 @@ impl Sentry {
     }
 
     /// Reports an error of a request or job; returns the id of the event.
-    pub fn error(&self, code: &str, chain: &str) -> String {
+    pub fn error(&self, code: &str, chain: &str) -> Option<String> {
         let mechanism = Mechanism { ty: "error".to_owned(), handled: Some(true), ..Mechanism::default() };
         let exception = Exception {
             ty: code.to_owned(),
@@ -134,7 +136,7 @@ impl Sentry {
 
     /// Reports a panic, from its hook: nothing is sent here, nothing waited for, and the names of the
     /// frames are looked up later (2 s of a worker's time in a debug build).
-    pub fn panic(&self, info: &PanicHookInfo<'_>) -> String {
+    pub fn panic(&self, info: &PanicHookInfo<'_>) -> Option<String> {
         let mechanism = Mechanism { ty: "panic".to_owned(), handled: Some(false), ..Mechanism::default() };
         let exception = Exception {
             ty: "panic".to_owned(),
@@ -146,13 +148,16 @@ impl Sentry {
         self.report(event, Some(Backtrace::new_unresolved()))
     }
 
-    fn report(&self, mut event: Event<'static>, backtrace: Option<Backtrace>) -> String {
+    /// The id, if there was room: an id that leads nowhere is worse than none.
+    fn report(&self, mut event: Event<'static>, backtrace: Option<Backtrace>) -> Option<String> {
         event.contexts.extend(trace());
         context::with_current(|request| describe(&mut event, request));
         let id = event.event_id.simple().to_string();
+        if !self.queue.push(EVENT_BYTES, Report { event, backtrace }) {
+            return None;
+        }
         context::with_current(|request| request.set_sentry_event(id.clone()));
-        self.queue.push(EVENT_BYTES, Report { event, backtrace });
-        id
+        Some(id)
     }
 
     pub fn flush(&self, timeout: Duration) -> bool {
@@ -170,7 +175,8 @@ impl Sentry {
                 |count: fn(&Sentry) -> &AtomicU64| sentry.as_ref().map_or(0, |sentry| count(sentry).load(Relaxed));
             [
                 ("sent", read(|sentry| &sentry.outcomes.sent)),
-                ("failed", read(|sentry| &sentry.outcomes.failed)),
+                // What its sender said, and what ended without a word.
+                ("failed", read(|sentry| &sentry.outcomes.failed) + read(|sentry| &sentry.counts.export_failed)),
                 ("rate_limited", read(|sentry| &sentry.outcomes.rate_limited)),
                 ("queue_full", read(|sentry| &sentry.counts.queue_full)),
                 ("shutdown", read(|sentry| &sentry.counts.shutdown)),
@@ -295,7 +301,10 @@ impl Export<Report> for Sender {
                 self.outcomes.rate_limited.fetch_add(1, Relaxed);
                 continue;
             }
-            let Some(envelope) = report.envelope(&self.client) else { continue };
+            let Some(envelope) = report.envelope(&self.client) else {
+                self.outcomes.failed.fetch_add(1, Relaxed);
+                continue;
+            };
             let request = self.http.post(&self.url).header("X-Sentry-Auth", &self.auth).body(envelope);
             #[expect(clippy::disallowed_methods, reason = "telemetry about a request is no call of the request")]
             let answer = request.send().await;
@@ -303,7 +312,10 @@ impl Export<Report> for Sender {
                 Ok(answer) if answer.status().is_success() => &self.outcomes.sent,
                 Ok(answer) if answer.status().as_u16() == 429 => {
                     let after = answer.headers().get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
-                    self.quiet_until.set(Some(Instant::now() + after.map_or(PAUSE, Duration::from_secs)));
+                    self.quiet_until.set(Some(
+                        Instant::now()
+                            + after.map_or(PAUSE, |after: u64| Duration::from_secs(after.min(LONGEST_PAUSE))),
+                    ));
                     &self.outcomes.rate_limited
                 }
                 _ => &self.outcomes.failed,

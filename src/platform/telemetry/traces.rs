@@ -185,6 +185,8 @@ fn is_plain(key: &str) -> bool {
                 | "correlation_id"
                 | "client.address"
                 | "url.path"
+                | "user_agent.original"
+                | "http.request.method_original"
                 | "url.scheme"
                 | "url.template"
                 | "network.protocol.version"

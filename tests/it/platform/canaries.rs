@@ -11,15 +11,17 @@ use reqwest::Method;
 use serde_json::json;
 use sqlx::Connection as _;
 
+use keel::platform::telemetry::context::{self, RequestContext};
+
 use crate::support::{
     Answer, TestApp, eventually,
-    process::{Service, settings},
+    process::{Service, run, settings, text},
     services,
     sinks::SHARED,
 };
 
 /// Each is unique, so that a find names the way it took.
-const CANARIES: [(&str, &str); 26] = [
+const CANARIES: [(&str, &str); 30] = [
     ("bearer", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkwMSJ9.c2lnMDE"),
     ("cookie", "canary02cookievalue"),
     ("x-api-key", "canary03headerkey"),
@@ -46,6 +48,10 @@ const CANARIES: [(&str, &str); 26] = [
     ("error chain", "canary24chain"),
     ("path segment", "DE89370400440532013000"),
     ("number by key", "8642097531"),
+    ("breadcrumb", "canary27.crumb@example.com"),
+    ("cut agent", "ghp_canary28"),
+    ("cut path", "ghp_canary29"),
+    ("configuration", "canary30.config@example.com"),
 ];
 
 fn canary(way: &str) -> &'static str {
@@ -118,6 +124,24 @@ async fn no_canary_reaches_any_sink() {
         canary("log message")
     );
 
+    // A line inside a request that fails: what Sentry gets of it is a breadcrumb.
+    let inside =
+        RequestContext::new("canaries-1".to_owned(), "canaries-1".to_owned(), "GET", "/canaries", "/".to_owned());
+    context::enter(inside.begin(), || {
+        tracing::info!(to = canary("breadcrumb"), "canary_breadcrumb");
+        SHARED.telemetry.sentry.as_ref().unwrap().error("canaries", &format!("mail to {}", canary("breadcrumb")))
+    })
+    .unwrap();
+    // On a line that lies across the place where paths and agents are cut.
+    for padding in [240, 250, 1_000, 1_010] {
+        let rest = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+        let agent = format!("{} {}{rest}", "a".repeat(padding), canary("cut agent"));
+        let path = format!("/{}/{}{rest}", "p".repeat(padding), canary("cut path"));
+        answers.push(Answer::of(app.request(Method::GET, &path, "").header("user-agent", agent)).await);
+    }
+    let config =
+        run(&["config", "show"], &[("APP__SERVICE__NAME".to_owned(), canary("configuration").to_owned())].into());
+
     SHARED.flush().await;
     let scrape = |accept: &'static str| app.admin.request(Method::GET, "/metrics", "").header("accept", accept);
     let spans = eventually("the spans", || async {
@@ -134,6 +158,7 @@ async fn no_canary_reaches_any_sink() {
         ("text metrics", Answer::of(scrape("text/plain")).await.text, "redactions_total"),
         ("OpenMetrics", Answer::of(scrape("application/openmetrics-text")).await.text, "redactions_total"),
         ("requests under way", app.admin.get("/debug/requests", "").await.text, "total"),
+        ("configuration", text(&config.stdout), "[service]"),
         ("answers", format!("{answers:?}"), "validation_failed"),
     ];
     for (sink, seen, expected) in &sinks {

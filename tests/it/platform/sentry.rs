@@ -115,6 +115,8 @@ async fn a_sentry_that_is_away_slow_or_full_costs_no_request_and_no_exit() {
         (Behaviour::Reset, "failed"),
         (Behaviour::Slow(Duration::from_millis(500)), "sent"),
         (Behaviour::TooMany(3_600), "rate_limited"),
+        // More than a clock can hold.
+        (Behaviour::TooMany(u64::MAX), "rate_limited"),
     ] {
         let (server, database) = (SentryServer::start(), services::database().await);
         server.set(behaviour);
@@ -151,4 +153,33 @@ async fn a_sentry_that_is_away_slow_or_full_costs_no_request_and_no_exit() {
         assert!(asked.elapsed() < Duration::from_secs(9), "{behaviour:?}: {:?}", asked.elapsed());
         services::drop_database(&database).await;
     }
+}
+
+/// The client has its 504; what the work comes to later must still be told, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_after_the_client_has_gone_is_logged_counted_and_reported() {
+    let app = TestApp::with(&[("APP__FAULTS__ENABLED", "true")]).await;
+    let acme = app.tenant("acme").await;
+    let mut owner = services::connect("DATABASE_MIGRATION_URL", &app.database).await;
+    let sql = "create function fail() returns trigger language plpgsql as $$ begin perform pg_sleep(0.5); raise exception 'late'; end $$;
+               create trigger fail before insert on products for each row execute function fail();";
+    sqlx::raw_sql(sql).execute(&mut owner).await.unwrap();
+    sqlx::Connection::close(owner).await.unwrap();
+    let product = json!({"sku": "A", "name": "A", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 1});
+    let request =
+        app.request(Method::POST, "/v1/products", &acme.key).header("x-request-id", "late-fault-1").json(&product);
+    assert!(request.timeout(Duration::from_millis(150)).send().await.is_err());
+    let failed = eventually("the late fault", || async {
+        SHARED.logs("request_id", "late-fault-1").await.into_iter().find(|line| line["message"] == "request_failed")
+    })
+    .await;
+    assert_eq!(
+        (&failed["status"], failed["error"].as_str().unwrap().contains("late")),
+        (&json!(500), true),
+        "{failed}"
+    );
+    let found = events(failed["trace_id"].as_str().unwrap()).await;
+    assert_eq!((found.len(), &found[0]["event_id"]), (1, &failed["sentry_event_id"]));
+    assert_eq!(app.metric("unhandled_errors_total", &["kind=\"error\""]).await, 1.0);
+    app.stop().await;
 }

@@ -160,3 +160,14 @@ fn the_docs_are_what_the_command_prints() {
     let docs = std::fs::read_to_string(super::root().join("docs/telemetry.md")).unwrap();
     assert_eq!(process::text(&output.stdout), docs, "docs/telemetry.md is old: make docs");
 }
+
+#[test]
+fn the_resource_names_the_sdk_that_is_built_in() {
+    let source = std::fs::read_to_string(super::root().join("src/platform/telemetry/traces.rs")).unwrap();
+    let lock = std::fs::read_to_string(super::root().join("Cargo.lock")).unwrap();
+    let version = lock.split("name = \"opentelemetry_sdk\"\nversion = \"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(
+        source.contains(&format!("(\"telemetry.sdk.version\", \"{version}\"")),
+        "telemetry.sdk.version is {version}"
+    );
+}

@@ -18,7 +18,7 @@ use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 use super::{
     Format,
     limit::Limiter,
-    otlp::OtlpLogs,
+    otlp::{Attributes, OtlpLogs},
     pretty,
     text::{self, entry},
     visit::{Output, Redacting},
@@ -91,16 +91,77 @@ struct Buffers {
     scratch: String,
 }
 
+/// What a thread keeps between two lines, at most; a line larger than that is a backtrace.
+const KEPT: usize = 64 << 10;
+
+impl Buffers {
+    fn shrink(&mut self) {
+        for buffer in [&mut self.line, &mut self.fields.0, &mut self.message, &mut self.scratch] {
+            if buffer.capacity() > KEPT {
+                *buffer = String::new();
+            }
+        }
+    }
+}
+
+/// The fields of a line, and those of a record when records are exported.
+struct Both<'a> {
+    fields: &'a mut Fields,
+    attributes: Option<&'a mut Attributes>,
+}
+
+impl Output for Both<'_> {
+    fn text(&mut self, key: &'static str, value: &str) {
+        self.fields.text(key, value);
+        if let Some(attributes) = &mut self.attributes {
+            attributes.text(key, value);
+        }
+    }
+
+    fn integer(&mut self, key: &'static str, value: i64) {
+        self.fields.integer(key, value);
+        if let Some(attributes) = &mut self.attributes {
+            attributes.integer(key, value);
+        }
+    }
+
+    fn unsigned(&mut self, key: &'static str, value: u64) {
+        self.fields.unsigned(key, value);
+        if let Some(attributes) = &mut self.attributes {
+            attributes.unsigned(key, value);
+        }
+    }
+
+    fn float(&mut self, key: &'static str, value: f64) {
+        self.fields.float(key, value);
+        if let Some(attributes) = &mut self.attributes {
+            attributes.float(key, value);
+        }
+    }
+
+    fn flag(&mut self, key: &'static str, value: bool) {
+        self.fields.flag(key, value);
+        if let Some(attributes) = &mut self.attributes {
+            attributes.flag(key, value);
+        }
+    }
+}
+
 thread_local!(static BUFFERS: RefCell<Buffers> = RefCell::default());
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        BUFFERS.with(|buffers| {
-            // A Display implementation that logs finds the buffers taken; it then gets its own.
-            let mut own = Buffers::default();
-            let mut borrowed = buffers.try_borrow_mut();
-            self.log(event, borrowed.as_deref_mut().unwrap_or(&mut own));
+        // A Display implementation that logs finds the buffers taken, a destructor of the thread finds them
+        // gone; they then get their own.
+        let logged = BUFFERS.try_with(|buffers| {
+            let mut buffers = buffers.try_borrow_mut().ok()?;
+            self.log(event, &mut buffers);
+            buffers.shrink();
+            Some(())
         });
+        if !matches!(logged, Ok(Some(()))) {
+            self.log(event, &mut Buffers::default());
+        }
     }
 }
 
@@ -111,7 +172,10 @@ impl LogLayer {
         line.clear();
         fields.0.clear();
         message.clear();
-        event.record(&mut Redacting { out: fields, message, scratch });
+        let mut attributes = self.otlp.as_ref().and_then(|otlp| otlp.attributes(event));
+        // One visit for both: what is searched twice is counted twice.
+        let mut both = Both { fields, attributes: attributes.as_mut() };
+        event.record(&mut Redacting { out: &mut both, message, scratch });
         if !self.limiter.admits(meta, message) {
             return;
         }
@@ -123,8 +187,8 @@ impl LogLayer {
         line.push('\n');
         self.writer.write(line.as_bytes(), *meta.level());
         self.counts.add(*meta.level());
-        if let Some(otlp) = &self.otlp {
-            otlp.emit(event, now, message, scratch);
+        if let (Some(otlp), Some(attributes)) = (&self.otlp, attributes) {
+            otlp.emit(event, now, message, attributes);
         }
         context::with_current(|request| request.crumb(now, *meta.level(), message, &fields.0));
     }

@@ -59,8 +59,10 @@ impl LogLevel {
         let from = self.current().filter;
         // Before it applies: the new filter may be one that hides this line.
         tracing::warn!(from, to = filter, ttl_seconds = ttl.as_secs(), "log_level_changed");
+        // Held over both: what applies and what is said to apply are one.
+        let mut changed = self.changed.lock();
         (self.apply)(parsed)?;
-        *self.changed.lock() = Some(Change { filter: filter.to_owned(), until: Instant::now() + ttl });
+        *changed = Some(Change { filter: filter.to_owned(), until: Instant::now() + ttl });
         Ok(())
     }
 
@@ -71,7 +73,6 @@ impl LogLevel {
             return;
         }
         *changed = None;
-        drop(changed);
         let parsed = EnvFilter::new(&*self.configured);
         match (self.apply)(parsed) {
             Ok(()) => tracing::warn!(to = &*self.configured, "log_level_reverted"),

@@ -11,8 +11,16 @@ use tracing::{Metadata, callsite::Identifier};
 
 /// Lines of a window share one limit.
 const WINDOW: Duration = Duration::from_secs(1);
-/// One line a request or a batch, never held back: dashboards count them.
-const EXEMPT: [&str; 3] = ["request_completed", "job_completed", "log_suppressed"];
+/// Never held back: dashboards count them, or they are promised for each fault.
+const EXEMPT: [&str; 7] = [
+    "request_completed",
+    "request_failed",
+    "job_completed",
+    "job_failed",
+    "panicked",
+    "log_level_changed",
+    "log_suppressed",
+];
 
 struct Callsite {
     since: Instant,

@@ -16,9 +16,9 @@ use opentelemetry_sdk::{
 };
 use tracing::{Event, Level};
 
-use super::visit::{Output, Redacting};
+use super::visit::Output;
 use crate::platform::telemetry::{
-    context,
+    context, is_exporter,
     otlp::{Batcher, Counts, Settings, batch::Export, settings::Destination, transport},
 };
 
@@ -53,12 +53,16 @@ impl OtlpLogs {
         Ok((Self { logger, attributes: settings.log_attributes, value_length: settings.log_value_length }, batcher))
     }
 
-    pub(super) fn emit(&self, event: &Event<'_>, now: SystemTime, message: &str, scratch: &mut String) {
+    /// Where the fields of an event go, if it is one to export. Not the exporter's own: a record of its
+    /// work would make more of it; and OpenTelemetry logs while it holds its own context, which `emit`
+    /// reads (trap 14).
+    pub(super) fn attributes(&self, event: &Event<'_>) -> Option<Attributes> {
+        let wanted = !is_exporter(event.metadata().target());
+        wanted.then(|| Attributes { list: Vec::with_capacity(24), value_length: self.value_length })
+    }
+
+    pub(super) fn emit(&self, event: &Event<'_>, now: SystemTime, message: &str, own: Attributes) {
         let meta = event.metadata();
-        // OpenTelemetry logs while it holds its own context; reading it, as `emit` does, would panic (trap 14).
-        if meta.target().starts_with("opentelemetry") {
-            return;
-        }
         let mut attributes = Attributes { list: Vec::with_capacity(24), value_length: self.value_length };
         context::with_current(|request| {
             attributes.text("request_id", &request.request_id);
@@ -75,8 +79,7 @@ impl OtlpLogs {
                 attributes.text("path", &request.path);
             }
         });
-        let mut name = String::new();
-        event.record(&mut Redacting { out: &mut attributes, message: &mut name, scratch });
+        attributes.list.extend(own.list);
         attributes.list.truncate(self.attributes);
         let mut record = self.logger.create_log_record();
         record.set_timestamp(now);
@@ -97,7 +100,7 @@ impl OtlpLogs {
     }
 }
 
-struct Attributes {
+pub(super) struct Attributes {
     list: Vec<(Key, AnyValue)>,
     value_length: usize,
 }

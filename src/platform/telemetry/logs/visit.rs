@@ -16,6 +16,9 @@ pub trait Output {
     fn flag(&mut self, key: &'static str, value: bool);
 }
 
+/// Bytes of one field; backtraces are the only ones that come near.
+const LONGEST_TEXT: usize = 32 << 10;
+
 /// Redacts, and keeps `message` apart.
 pub struct Redacting<'a, O> {
     pub out: &'a mut O,
@@ -58,7 +61,16 @@ impl<O: Output> Redacting<'_, O> {
             // What the `log` bridge says about its own callsite.
             name if name.starts_with("log.") => {}
             name if is_plain(name) => self.out.text(name, value),
-            name => self.out.text(name, &Sink::Log.field(name, value)),
+            name => {
+                let clean = Sink::Log.field(name, value);
+                // Searched whole, then cut: a line must not be larger than what all lines may take.
+                if clean.len() <= LONGEST_TEXT {
+                    self.out.text(name, &clean);
+                } else {
+                    let end = clean.floor_char_boundary(LONGEST_TEXT);
+                    self.out.text(name, &format!("{}… (cut)", &clean[..end]));
+                }
+            }
         }
     }
 

@@ -130,9 +130,9 @@ impl<L: Labels, I: Instrument> Family<L, I> {
 }
 
 impl<L: Labels, I: Instrument> Family<L, I> {
-    pub(super) fn forget(&self, label: &str, value: &str) {
+    pub(super) fn forget(&self, label: &str, gone: &[Arc<str>]) {
         if let Some(at) = L::NAMES.iter().position(|name| *name == label) {
-            self.children.write().retain(|labels, _| labels.values()[at] != value);
+            self.children.write().retain(|labels, _| !gone.iter().any(|gone| **gone == *labels.values()[at]));
         }
     }
 }

@@ -36,8 +36,8 @@ pub struct Registry {
     forget: Arc<Mutex<Vec<Forget>>>,
 }
 
-/// Drops the series of a family that have this value under this label.
-type Forget = Box<dyn Fn(&str, &str) + Send + Sync>;
+/// Drops the series of a family that have one of these values under this label.
+type Forget = Box<dyn Fn(&str, &[Arc<str>]) + Send + Sync>;
 
 type ExemplarSource = Box<dyn Fn() -> Exemplars + Send + Sync>;
 
@@ -92,9 +92,9 @@ impl Registry {
         self.register(definition, Box::new(Shared(Arc::clone(&family))));
         // Weak: the registry must not keep what it is kept by.
         let children = Arc::downgrade(&family);
-        self.forget.lock().push(Box::new(move |label, value| {
+        self.forget.lock().push(Box::new(move |label, values| {
             if let Some(family) = children.upgrade() {
-                family.forget(label, value);
+                family.forget(label, values);
             }
         }));
         family
@@ -117,9 +117,9 @@ impl Registry {
         self.definitions.lock().push(definition);
     }
 
-    /// Drops all series with this value under this label: who they told of is told of no more.
-    pub fn forget(&self, label: &str, value: &str) {
-        self.forget.lock().iter().for_each(|forget| forget(label, value));
+    /// Drops all series with one of these values under this label: who they told of is told of no more.
+    pub fn forget(&self, label: &str, values: &[Arc<str>]) {
+        self.forget.lock().iter().for_each(|forget| forget(label, values));
     }
 
     /// Every metric, by name.

@@ -109,14 +109,18 @@ impl TenantLabels {
         let mut places: Vec<(TenantId, u64)> =
             known.iter().map(|(tenant, own)| (*tenant, own.samples.swap(0, Relaxed))).collect();
         places.sort_by_key(|(_, samples)| *samples);
+        let mut gone: Vec<Arc<str>> = Vec::new();
         for ((newcomer, asked), (holder, had)) in newcomers.into_iter().zip(places) {
             if asked <= had * MUST_EXCEED {
                 break;
             }
-            if let Some(gone) = known.remove(&holder) {
-                self.0.registry.forget("tenant", &gone.label);
-            }
+            gone.extend(known.remove(&holder).map(|own| own.label));
             known.insert(newcomer, Own { label: newcomer.to_string().into(), samples: AtomicU64::new(0) });
+        }
+        drop(known);
+        // Outside the lock that every request takes.
+        if !gone.is_empty() {
+            self.0.registry.forget("tenant", &gone);
         }
     }
 }

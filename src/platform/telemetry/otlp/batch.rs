@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
@@ -25,6 +26,13 @@ pub struct Limits {
     pub export_timeout: Duration,
     /// Exports under way at once: a receiver that is far must not be asked one batch at a time.
     pub concurrency: usize,
+}
+
+impl Limits {
+    /// A full batch, or half the room taken by fewer, larger things.
+    fn is_worth_sending<T>(&self, state: &State<T>) -> bool {
+        state.items.len() >= self.batch_items || state.bytes >= self.queue_bytes / 2
+    }
 }
 
 /// What became of one signal since the start.
@@ -64,12 +72,16 @@ struct State<T> {
 }
 
 struct Shared<T> {
+    name: String,
+    complained: Mutex<Option<Instant>>,
     state: Mutex<State<T>>,
     limits: Limits,
     counts: Arc<Counts>,
     wake: Notify,
     drained: Condvar,
 }
+
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// A handle to the queue. Cheap to clone.
 pub struct Batcher<T>(Arc<Shared<T>>);
@@ -100,8 +112,15 @@ impl<T: Send + 'static> Batcher<T> {
     ) -> Result<Self, String> {
         let state =
             State { items: VecDeque::new(), bytes: 0, in_flight: 0, flush: false, closed: false, abandoned: false };
-        let shared =
-            Arc::new(Shared { state: Mutex::new(state), limits, counts, wake: Notify::new(), drained: Condvar::new() });
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            complained: Mutex::new(None),
+            state: Mutex::new(state),
+            limits,
+            counts,
+            wake: Notify::new(),
+            drained: Condvar::new(),
+        });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -128,21 +147,24 @@ impl<T: Send + 'static> Batcher<T> {
     }
 
     /// Queues one item of about `bytes`, or counts it as lost.
-    pub fn push(&self, bytes: usize, item: T) {
+    /// Whether it was queued.
+    pub fn push(&self, bytes: usize, item: T) -> bool {
         let Shared { state, limits, counts, wake, .. } = &*self.0;
         let mut state = state.lock();
         if state.closed || state.items.len() >= limits.queue_items || state.bytes + bytes > limits.queue_bytes {
             let count = if state.closed { &counts.shutdown } else { &counts.queue_full };
             count.fetch_add(1, Relaxed);
-            return;
+            return false;
         }
+        let before = limits.is_worth_sending(&state);
         state.items.push_back((bytes, item));
         state.bytes += bytes;
-        let worth_sending = state.items.len() == limits.batch_items;
+        let worth_sending = !before && limits.is_worth_sending(&state);
         drop(state);
         if worth_sending {
             wake.notify_one();
         }
+        true
     }
 
     pub fn queued_bytes(&self) -> usize {
@@ -181,10 +203,14 @@ impl<T: Send + 'static> Batcher<T> {
 }
 
 /// A batch is a millisecond of work: it must not stand before a request that is due on the same core.
+/// Only Linux gives a thread a priority of its own.
+#[cfg(not(target_os = "linux"))]
+const fn step_back() {}
+
+#[cfg(target_os = "linux")]
 fn step_back() {
     // Low enough to yield, high enough to keep up where one core has to do for all.
     const NICE: i32 = 5;
-    // Best effort: a platform without priorities for threads loses nothing but this.
     let _unchanged = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }
 
@@ -213,7 +239,7 @@ impl<T> Shared<T> {
     /// The next batch, if there is a full one, or one that may wait no longer.
     fn take(&self, due: bool) -> Option<Vec<T>> {
         let mut state = self.state.lock();
-        let waits = !due && !state.flush && !state.closed && state.items.len() < self.limits.batch_items;
+        let waits = !due && !state.flush && !state.closed && !self.limits.is_worth_sending(&state);
         if waits || state.items.is_empty() {
             return None;
         }
@@ -226,16 +252,36 @@ impl<T> Shared<T> {
 
     async fn export<E: Export<T>>(&self, exporter: &E, batch: Vec<T>) {
         let size = batch.len();
-        let result = tokio::time::timeout(self.limits.export_timeout, exporter.export(batch)).await;
+        // A panic loses its batch; without this it would lose the signal.
+        let export = AssertUnwindSafe(exporter.export(batch)).catch_unwind();
+        let result = match tokio::time::timeout(self.limits.export_timeout, export).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err("the exporter panicked".to_owned()),
+            Err(_) => Err("no end within the export timeout".to_owned()),
+        };
         let mut state = self.state.lock();
         state.in_flight -= size;
-        if matches!(result, Ok(Ok(()))) {
-            self.counts.exported.fetch_add(size as u64, Relaxed);
-            return;
+        let counted = state.abandoned;
+        drop(state);
+        match result {
+            Ok(()) if counted => {}
+            Ok(()) => drop(self.counts.exported.fetch_add(size as u64, Relaxed)),
+            Err(error) => {
+                self.counts.failures.fetch_add(1, Relaxed);
+                if !counted {
+                    self.counts.export_failed.fetch_add(size as u64, Relaxed);
+                }
+                self.complain(&error, size);
+            }
         }
-        self.counts.failures.fetch_add(1, Relaxed);
-        if !state.abandoned {
-            self.counts.export_failed.fetch_add(size as u64, Relaxed);
+    }
+
+    /// Says why, but not every time: a collector that is away is away for many batches.
+    fn complain(&self, error: &str, lost: usize) {
+        let mut complained = self.complained.lock();
+        if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            *complained = Some(Instant::now());
+            tracing::warn!(signal = self.name, error, lost, "telemetry_export_failed");
         }
     }
 
@@ -275,6 +321,12 @@ mod tests {
         }
     }
 
+    fn push_all(batcher: &Batcher<u32>, items: std::ops::Range<u32>) {
+        for item in items {
+            batcher.push(1, item);
+        }
+    }
+
     type Harness = (Batcher<u32>, Arc<Counts>, mpsc::Receiver<Vec<u32>>, tokio::sync::mpsc::Sender<Result<(), String>>);
 
     fn harness(limits: Limits) -> Harness {
@@ -290,7 +342,7 @@ mod tests {
     #[test]
     fn a_full_batch_leaves_at_once_and_a_rest_at_the_flush() {
         let (batcher, counts, batches, tell) = harness(LIMITS);
-        (0..5).for_each(|n| batcher.push(1, n));
+        push_all(&batcher, 0..5);
         (0..2).for_each(|_| tell.blocking_send(Ok(())).unwrap());
         assert_eq!(batches.recv_timeout(Duration::from_secs(5)).unwrap(), [0, 1, 2, 3]);
         assert!(batcher.flush(Duration::from_secs(5)));
@@ -301,13 +353,13 @@ mod tests {
     #[test]
     fn every_item_is_exported_or_counted_by_its_reason() {
         let (batcher, counts, batches, tell) = harness(LIMITS);
-        (0..4).for_each(|n| batcher.push(1, n));
+        push_all(&batcher, 0..4);
         batches.recv_timeout(Duration::from_secs(5)).unwrap();
         // One batch is under way and not answered: ten more fit by number, nine of them by size.
-        (0..8).for_each(|n| batcher.push(1, n));
+        push_all(&batcher, 0..8);
         batcher.push(92, 8);
         batcher.push(1, 9);
-        (10..13).for_each(|n| batcher.push(1, n));
+        push_all(&batcher, 10..13);
         assert_eq!(counts.dropped(), [("queue_full", 4), ("export_failed", 0), ("shutdown", 0)]);
         tell.blocking_send(Err("no".to_owned())).unwrap();
         batches.recv_timeout(Duration::from_secs(5)).unwrap();
@@ -321,7 +373,7 @@ mod tests {
     #[test]
     fn a_slow_receiver_is_asked_several_batches_at_a_time() {
         let (batcher, counts, batches, tell) = harness(Limits { concurrency: 2, ..LIMITS });
-        (0..8).for_each(|n| batcher.push(1, n));
+        push_all(&batcher, 0..8);
         for _ in 0..2 {
             assert_eq!(batches.recv_timeout(Duration::from_secs(5)).unwrap().len(), 4, "before any answer");
         }
@@ -331,9 +383,37 @@ mod tests {
     }
 
     #[test]
+    fn an_exporter_that_panics_loses_its_batch_and_goes_on() {
+        struct Once(std::sync::atomic::AtomicBool);
+        impl Export<u32> for Once {
+            async fn export(&self, _: Vec<u32>) -> Result<(), String> {
+                assert!(self.0.swap(true, Relaxed), "the first batch");
+                Ok(())
+            }
+        }
+        let counts = Arc::new(Counts::default());
+        let batcher = Batcher::spawn("test", LIMITS, Arc::clone(&counts), || Ok(Once(false.into()))).unwrap();
+        push_all(&batcher, 0..4);
+        assert!(batcher.flush(Duration::from_secs(5)));
+        batcher.push(1, 4);
+        assert!(batcher.close(Duration::from_secs(5)));
+        assert_eq!((counts.dropped()[1].1, counts.exported.load(Relaxed)), (4, 1));
+    }
+
+    #[test]
+    fn large_things_leave_before_their_number_makes_a_batch() {
+        let (batcher, counts, batches, tell) = harness(LIMITS);
+        tell.blocking_send(Ok(())).unwrap();
+        batcher.push(60, 1);
+        assert_eq!(batches.recv_timeout(Duration::from_secs(5)).unwrap(), [1]);
+        assert!(batcher.close(Duration::from_secs(5)));
+        assert_eq!(counts.exported.load(Relaxed), 1);
+    }
+
+    #[test]
     fn an_exporter_that_hangs_loses_its_batch_after_the_timeout_and_no_more() {
         let (batcher, counts, batches, _tell) = harness(Limits { export_timeout: Duration::from_millis(50), ..LIMITS });
-        (0..4).for_each(|n| batcher.push(1, n));
+        push_all(&batcher, 0..4);
         batches.recv_timeout(Duration::from_secs(5)).unwrap();
         assert!(batcher.close(Duration::from_secs(5)));
         assert_eq!(counts.dropped(), [("queue_full", 0), ("export_failed", 4), ("shutdown", 0)]);

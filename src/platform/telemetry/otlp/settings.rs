@@ -121,14 +121,16 @@ impl<'a> Reader<'a> {
         match value.parse() {
             Ok(number) if number >= least => number,
             _ => {
-                self.faults.push(format!("{name}: expected a whole number, got \"{value}\""));
+                let wanted = if std::any::type_name::<N>() == "f64" { "a share from 0 to 1" } else { "a whole number" };
+                self.faults.push(format!("{name}: expected {wanted}, got \"{value}\""));
                 default
             }
         }
     }
 
     fn millis(&mut self, names: &[impl AsRef<str>], default: u64) -> Duration {
-        Duration::from_millis(self.number(names, 1, default))
+        // 0 is allowed, and as soon as can be.
+        Duration::from_millis(self.number(names, 0, default).max(1))
     }
 
     fn flag(&mut self, names: &[impl AsRef<str>]) -> bool {
@@ -236,12 +238,14 @@ impl<'a> Reader<'a> {
 
     fn traces(&mut self) -> Signal {
         let wanted = self.choice(&["OTEL_TRACES_EXPORTER"], &[("otlp", true), ("none", false)], true);
+        let queue_items = self.number(&["OTEL_BSP_MAX_QUEUE_SIZE"], 1, 16_384);
         Signal {
             destination: self.destination("TRACES").filter(|_| wanted),
             limits: Limits {
-                queue_items: self.number(&["OTEL_BSP_MAX_QUEUE_SIZE"], 1, 16_384),
+                queue_items,
                 queue_bytes: QUEUE_BYTES,
-                batch_items: self.number(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], 1, 512),
+                // More than fits would never be full (the specification says so too).
+                batch_items: self.number(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], 1, 512).min(queue_items),
                 delay: self.millis(&["OTEL_BSP_SCHEDULE_DELAY"], 5_000),
                 export_timeout: self.millis(&["OTEL_BSP_EXPORT_TIMEOUT"], 30_000),
                 concurrency: CONCURRENCY,
@@ -252,12 +256,14 @@ impl<'a> Reader<'a> {
     fn logs(&mut self) -> Signal {
         // Off unless asked for: an agent that reads standard output would have every line twice.
         let wanted = self.choice(&["OTEL_LOGS_EXPORTER"], &[("none", false), ("otlp", true)], false);
+        let queue_items = self.number(&["OTEL_BLRP_MAX_QUEUE_SIZE"], 1, 16_384);
         Signal {
             destination: self.destination("LOGS").filter(|_| wanted),
             limits: Limits {
-                queue_items: self.number(&["OTEL_BLRP_MAX_QUEUE_SIZE"], 1, 16_384),
+                queue_items,
                 queue_bytes: QUEUE_BYTES,
-                batch_items: self.number(&["OTEL_BLRP_MAX_EXPORT_BATCH_SIZE"], 1, 512),
+                // More than fits would never be full (the specification says so too).
+                batch_items: self.number(&["OTEL_BLRP_MAX_EXPORT_BATCH_SIZE"], 1, 512).min(queue_items),
                 delay: self.millis(&["OTEL_BLRP_SCHEDULE_DELAY"], 1_000),
                 export_timeout: self.millis(&["OTEL_BLRP_EXPORT_TIMEOUT"], 30_000),
                 concurrency: CONCURRENCY,
