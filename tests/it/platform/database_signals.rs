@@ -22,7 +22,7 @@ async fn who_looks_into_postgres_sees_which_trace_a_session_works_for() {
         [("01", "4bf92f3577b34da6a3ce929d0e0ecc01", 1), ("00", "4bf92f3577b34da6a3ce929d0e0ecc02", 0)]
     {
         let request = app
-            .request(Method::POST, "/v1/faults/slow-query?ms=600", &acme.key)
+            .request(Method::POST, "/v1/faults/slow-query?ms=1500", &acme.key)
             .header("traceparent", format!("00-{trace}-00f067aa0ba902b7-{flags}"))
             .header("x-request-id", trace);
         let asking = tokio::spawn(request.send());
@@ -30,15 +30,13 @@ async fn who_looks_into_postgres_sees_which_trace_a_session_works_for() {
             app.admin.get("/debug/requests", "").await.text.contains(trace).then_some(())
         })
         .await;
-        if shown == 1 {
-            let mut tries = 0;
-            while seen(&mut owner, trace).await != 1 {
-                tries += 1;
-                assert!(tries < 100, "the session never said its trace");
-            }
+        let mut most = 0;
+        while !asking.is_finished() && most < 1 {
+            most = seen(&mut owner, trace).await;
         }
+        assert_eq!(most, shown, "sampled {flags}");
         assert_eq!(asking.await.unwrap().unwrap().status(), 200);
-        assert_eq!(seen(&mut owner, trace).await, 0, "and it ends with the transaction; unsampled it never begins");
+        assert_eq!(seen(&mut owner, trace).await, 0, "it ends with the transaction");
     }
     owner.close().await.unwrap();
     app.stop().await;

@@ -58,7 +58,6 @@ impl<O: Output> Redacting<'_, O> {
                 self.message.clear();
                 self.message.push_str(&Sink::Log.text(value));
             }
-            // What the `log` bridge says about its own callsite.
             name if name.starts_with("log.") => {}
             name if is_plain(name) => self.out.text(name, value),
             name => {
@@ -76,7 +75,9 @@ impl<O: Output> Redacting<'_, O> {
 
     /// A number can be a PIN: by its key it is hidden like any text.
     fn hides(&mut self, field: &Field) -> bool {
-        let hides = !is_plain(field.name()) && is_secret_key(field.name());
+        // What the `log` bridge says about its own callsite is no field of the event.
+        let name = field.name();
+        let hides = name.starts_with("log.") || !is_plain(name) && is_secret_key(name);
         if hides {
             self.text(field, "");
         }
