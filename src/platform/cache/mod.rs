@@ -4,10 +4,13 @@
 pub mod key;
 pub mod read_through;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use opentelemetry::{
-    Context, KeyValue,
+    Context, KeyValue, StringValue,
     trace::{SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
 use opentelemetry_semantic_conventions::attribute as semconv;
@@ -52,7 +55,7 @@ pub struct Redis {
     operations: Histogram<Operation>,
     telemetry: Telemetry,
     timeout: Duration,
-    address: String,
+    address: StringValue,
     port: i64,
 }
 
@@ -113,7 +116,7 @@ impl Redis {
             operations,
             telemetry: telemetry.clone(),
             timeout: config.operation_timeout,
-            address,
+            address: Arc::<str>::from(address).into(),
             port: i64::from(port),
         }))
     }
@@ -150,7 +153,8 @@ impl Redis {
     /// The client span of a command; none outside a trace, where it would only be noise.
     fn span(&self, operation: &'static str) -> Context {
         let parent = Context::current();
-        if !parent.has_active_span() {
+        // Unsampled, a child would be too: nothing to build.
+        if !parent.span().is_recording() {
             return parent;
         }
         let tracer = &self.telemetry.tracer;

@@ -10,6 +10,7 @@ mod tx;
 
 use std::{sync::Arc, time::Duration};
 
+use opentelemetry::StringValue;
 use sqlx::{
     ConnectOptions as _, Connection as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -99,9 +100,9 @@ pub(crate) struct Inner {
     telemetry: Telemetry,
     slow_query: Duration,
     slow_acquire: Duration,
-    server_address: String,
+    server_address: StringValue,
     server_port: i64,
-    namespace: String,
+    namespace: StringValue,
 }
 
 /// # Errors
@@ -132,9 +133,9 @@ impl Db {
         let url = |url: &Option<Secret>| url.as_ref().ok_or("no database URL".to_owned()).and_then(options);
         let runtime = url(&config.url)?;
         let inner = Inner {
-            server_address: runtime.get_host().to_owned(),
+            server_address: Arc::<str>::from(runtime.get_host()).into(),
             server_port: i64::from(runtime.get_port()),
-            namespace: runtime.get_database().unwrap_or_default().to_owned(),
+            namespace: Arc::<str>::from(runtime.get_database().unwrap_or_default()).into(),
             runtime: pool(config, config.max_connections, runtime),
             system: pool(config, config.system_max_connections, url(&config.system_url)?),
             metrics: DbMetrics::new(registry, operations),

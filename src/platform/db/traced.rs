@@ -143,7 +143,8 @@ fn shown(sql: &str) -> String {
 /// The client span of a statement; none outside a trace, where it would only be noise.
 fn span(db: &Inner, summary: &'static str, sql: &str) -> Context {
     let parent = Context::current();
-    if !parent.has_active_span() {
+    // Unsampled, a child would be too: nothing to build. Outside a trace there is no parent to be sampled.
+    if !parent.span().is_recording() {
         return parent;
     }
     let (operation, collection) = summary.split_once(' ').unwrap_or((summary, ""));

@@ -62,8 +62,11 @@ impl<N: Needs, S: Send + Sync> FromRequestParts<S> for Caller<N> {
         })?;
         context::with_current(|request| request.set_caller(found.tenant, found.principal.clone()));
         opentelemetry::Context::map_current(|cx| {
-            cx.span().set_attribute(KeyValue::new(attribute::TENANT_ID, found.tenant.to_string()));
-            cx.span().set_attribute(KeyValue::new("user.id", found.principal.as_str().to_owned()));
+            let span = cx.span();
+            if span.is_recording() {
+                span.set_attribute(KeyValue::new(attribute::TENANT_ID, found.tenant.to_string()));
+                span.set_attribute(KeyValue::new("user.id", found.principal.as_str().to_owned()));
+            }
         });
         let limiter = parts.extensions.get::<RateLimiter>();
         let quota = limiter.map_or(Ok(None), |limiter| limiter.take(found.tenant));

@@ -10,7 +10,7 @@ use axum::{
 use opentelemetry::{
     Context, KeyValue,
     baggage::BaggageExt as _,
-    trace::{Link, SpanKind, TraceContextExt as _, Tracer as _},
+    trace::{Link, Span as _, SpanKind, TraceContextExt as _, Tracer as _},
 };
 use opentelemetry_semantic_conventions::attribute as semconv;
 use parking_lot::RwLock;
@@ -74,6 +74,28 @@ pub(super) fn start(shared: &Shared, request: &Request, route: &Route, context: 
     if off::spans() {
         return Context::new();
     }
+    let remote = shared.telemetry.propagators.extract(request.headers());
+    let tracer = &shared.telemetry.tracer;
+    let mut builder = tracer.span_builder(route.span_name).with_kind(SpanKind::Server);
+    let parent = match (shared.settings.trust, remote) {
+        (TrustTraceContext::Continue, Some(remote)) => remote,
+        (TrustTraceContext::Link, Some(remote)) => {
+            builder = builder.with_links(vec![Link::with_context(remote.span().span_context().clone())]);
+            Context::new()
+        }
+        _ => Context::new(),
+    };
+    let mut span = builder.start_with_context(tracer, &parent);
+    // After the sampler, which asks for none of them: what is not recorded is not built.
+    if span.is_recording() {
+        span.set_attributes(describe(request, route, context));
+    }
+    let baggage = shared.telemetry.propagators.baggage(request.headers(), &shared.settings.baggage_keys);
+    let parent = if baggage.is_empty() { parent } else { parent.with_baggage(baggage) };
+    parent.with_span(span)
+}
+
+fn describe(request: &Request, route: &Route, context: &RequestContext) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new(semconv::HTTP_REQUEST_METHOD, context.method),
         KeyValue::new(semconv::URL_PATH, context.path.clone()),
@@ -97,21 +119,7 @@ pub(super) fn start(shared: &Shared, request: &Request, route: &Route, context: 
         let agent = Sink::Span.text(agent).chars().take(256).collect::<String>();
         attributes.push(KeyValue::new(semconv::USER_AGENT_ORIGINAL, agent));
     }
-    let remote = shared.telemetry.propagators.extract(request.headers());
-    let tracer = &shared.telemetry.tracer;
-    let mut builder = tracer.span_builder(route.span_name).with_kind(SpanKind::Server).with_attributes(attributes);
-    let parent = match (shared.settings.trust, remote) {
-        (TrustTraceContext::Continue, Some(remote)) => remote,
-        (TrustTraceContext::Link, Some(remote)) => {
-            builder = builder.with_links(vec![Link::with_context(remote.span().span_context().clone())]);
-            Context::new()
-        }
-        _ => Context::new(),
-    };
-    let span = builder.start_with_context(tracer, &parent);
-    let baggage = shared.telemetry.propagators.baggage(request.headers(), &shared.settings.baggage_keys);
-    let context = if baggage.is_empty() { parent } else { parent.with_baggage(baggage) };
-    context.with_span(span)
+    attributes
 }
 
 /// `Server-Timing`: where the time went, for a browser's developer tools.
