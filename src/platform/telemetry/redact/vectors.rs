@@ -564,7 +564,7 @@ const HARMLESS: &[&str] = &[
     "a value is required for '--token <TOKEN>' but none was supplied",
     "--password-file /run/secrets/db --host db",
     "missing [\"email\",\"phone\"] and (\"password\", \"token\")",
-    "PWD=/work/main OLDPWD=/tmp",
+    "PWD=/srv/app OLDPWD=/tmp",
     "listening address: 127.0.0.1:8080 server.address=db.internal",
     "network.peer.address=10.0.0.7 client.address: 10.0.0.8",
     "base64 aGVsbG8gd29ybGQgdGhpcyBpcyBhIHRlc3Q=",
