@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context as TaskContext, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -61,7 +61,6 @@ pub(super) struct Exchange {
     pub context: Arc<RequestContext>,
     /// With the server span; empty for probes.
     pub span: Context,
-    started: Instant,
     /// Probes are counted, not logged and not traced.
     quiet: bool,
     request_bytes: u64,
@@ -77,10 +76,8 @@ impl Exchange {
         let request_id = accepted(headers, "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
         let correlation_id = accepted(headers, "x-correlation-id").unwrap_or_else(|| request_id.clone());
         let quiet = route.template.starts_with("/health/");
-        // Spans wait in a queue that is bounded in number: what a client sends must be bounded in size.
-        let path = request.uri().path();
         // Searched once, here, for all who show it; and before the cut, which could leave half a key.
-        let mut path = Sink::Log.text(path).into_owned();
+        let mut path = Sink::Log.text(request.uri().path()).into_owned();
         path.truncate(path.floor_char_boundary(MAX_PATH));
         let mut context = RequestContext::new(request_id, correlation_id, route.method, route.template, path);
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -91,7 +88,6 @@ impl Exchange {
             span,
             shared: Arc::clone(shared),
             context: if quiet { Arc::new(context) } else { context.begin() },
-            started: Instant::now(),
             quiet,
             request_bytes: length.unwrap_or(0),
             response_bytes: 0,
@@ -143,7 +139,7 @@ impl Exchange {
     }
 
     fn record(&self) {
-        let took = self.started.elapsed();
+        let took = self.context.started.elapsed();
         let server_error = self.status >= 500;
         let code = self.failed.as_ref().map_or("", |failed| failed.code);
         let error_type = if server_error && code.is_empty() {

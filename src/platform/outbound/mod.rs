@@ -117,6 +117,13 @@ pub struct Call<'a> {
     pub idempotent: bool,
 }
 
+/// Whose service it is: which addresses it may have, and what goes on to it.
+#[derive(Clone, Copy)]
+enum Peer {
+    Ours,
+    Tenants,
+}
+
 /// Makes calls. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbound {
@@ -168,7 +175,7 @@ impl Outbound {
     pub async fn call_tenant(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         let result = if guard::may_be_called(&call.url, self.allow_private) {
             // Tenants are many and each names its own host: one label for all.
-            self.attempt(&self.guarded, call, "tenant".into(), call.timeout).await
+            self.attempt(Peer::Tenants, call, "tenant".into(), call.timeout).await
         } else {
             Err(Failure::Forbidden)
         };
@@ -181,15 +188,18 @@ impl Outbound {
 
     async fn attempt(
         &self,
-        client: &reqwest::Client,
+        peer: Peer,
         call: &Call<'_>,
         address: Arc<str>,
         timeout: Duration,
     ) -> Result<Answer, Failure> {
         let context = self.span(call);
-        let trusted = (!std::ptr::eq(client, &raw const self.guarded)).then_some(&self.telemetry.propagators);
+        let (client, propagators) = match peer {
+            Peer::Ours => (&self.trusted, Some(&self.telemetry.propagators)),
+            Peer::Tenants => (&self.guarded, None),
+        };
         let started = Instant::now();
-        let result = tokio::time::timeout(timeout, send(client, call, trusted))
+        let result = tokio::time::timeout(timeout, send(client, call, propagators))
             .with_context(context.clone())
             .await
             .unwrap_or(Err(Failure::Timeout));
@@ -267,9 +277,9 @@ fn shown(url: &Url) -> String {
     shown.into()
 }
 
-async fn send(client: &reqwest::Client, call: &Call<'_>, trusted: Option<&Propagators>) -> Result<Answer, Failure> {
+async fn send(client: &reqwest::Client, call: &Call<'_>, propagators: Option<&Propagators>) -> Result<Answer, Failure> {
     let mut request = client.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());
-    request = match trusted {
+    request = match propagators {
         Some(propagators) => request.headers(propagators.inject()),
         // Baggage and other vendors' state are for services of ours only.
         None => propagation::traceparent_header().into_iter().fold(request, |request, (k, v)| request.header(k, v)),
@@ -335,7 +345,7 @@ impl Dependency {
 
     async fn attempt(&self, call: &Call<'_>, timeout: Duration) -> Result<Answer, Failure> {
         let address: Arc<str> = call.url.host_str().unwrap_or_default().into();
-        self.outbound.attempt(&self.outbound.trusted, call, address, timeout).await
+        self.outbound.attempt(Peer::Ours, call, address, timeout).await
     }
 }
 

@@ -252,7 +252,7 @@ impl Telemetry {
     /// Flushes every signal within `timeout` and logs within a second more, whatever the receivers
     /// do. Blocks: call it off the runtime.
     pub fn shutdown(&self, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
+        let started = Instant::now();
         // In parallel, on one budget: one dead receiver must not use up the others' time.
         let complete = std::thread::scope(|scope| {
             let sentry = scope.spawn(|| self.sentry.as_ref().is_none_or(|sentry| sentry.close(timeout)));
@@ -263,7 +263,7 @@ impl Telemetry {
         if !complete {
             let lost = |counts: &Counts| counts.shutdown.load(Relaxed);
             tracing::warn!(
-                waited_ms = (timeout + Instant::now().saturating_duration_since(deadline)).as_millis() as u64,
+                waited_ms = started.elapsed().as_millis() as u64,
                 spans_lost = lost(&self.spans),
                 records_lost = lost(&self.records),
                 "shutdown_telemetry_incomplete"

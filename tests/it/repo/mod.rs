@@ -1,5 +1,6 @@
 //! The rules of the house, as tests: each failure says where to look.
 
+mod bench;
 mod catalogue;
 mod layering;
 mod schema;

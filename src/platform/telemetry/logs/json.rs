@@ -21,7 +21,7 @@ use super::{
     otlp::{Attributes, OtlpLogs},
     pretty,
     text::{self, entry},
-    visit::{Output, Redacting},
+    visit::{self, Output, Redacting},
     writer::LogWriter,
 };
 use crate::platform::telemetry::context;
@@ -86,7 +86,7 @@ impl LogLayer {
 #[derive(Default)]
 struct Buffers {
     line: String,
-    fields: Fields,
+    fields: String,
     message: String,
     scratch: String,
 }
@@ -96,7 +96,7 @@ const KEPT: usize = 64 << 10;
 
 impl Buffers {
     fn shrink(&mut self) {
-        for buffer in [&mut self.line, &mut self.fields.0, &mut self.message, &mut self.scratch] {
+        for buffer in [&mut self.line, &mut self.fields, &mut self.message, &mut self.scratch] {
             if buffer.capacity() > KEPT {
                 *buffer = String::new();
             }
@@ -106,44 +106,38 @@ impl Buffers {
 
 /// The fields of a line, and those of a record when records are exported.
 struct Both<'a> {
-    fields: &'a mut Fields,
+    fields: Members<'a>,
     attributes: Option<&'a mut Attributes>,
+}
+
+impl Both<'_> {
+    fn each(&mut self, give: impl Fn(&mut dyn Output)) {
+        give(&mut self.fields);
+        if let Some(attributes) = &mut self.attributes {
+            give(*attributes);
+        }
+    }
 }
 
 impl Output for Both<'_> {
     fn text(&mut self, key: &'static str, value: &str) {
-        self.fields.text(key, value);
-        if let Some(attributes) = &mut self.attributes {
-            attributes.text(key, value);
-        }
+        self.each(|out| out.text(key, value));
     }
 
     fn integer(&mut self, key: &'static str, value: i64) {
-        self.fields.integer(key, value);
-        if let Some(attributes) = &mut self.attributes {
-            attributes.integer(key, value);
-        }
+        self.each(|out| out.integer(key, value));
     }
 
     fn unsigned(&mut self, key: &'static str, value: u64) {
-        self.fields.unsigned(key, value);
-        if let Some(attributes) = &mut self.attributes {
-            attributes.unsigned(key, value);
-        }
+        self.each(|out| out.unsigned(key, value));
     }
 
     fn float(&mut self, key: &'static str, value: f64) {
-        self.fields.float(key, value);
-        if let Some(attributes) = &mut self.attributes {
-            attributes.float(key, value);
-        }
+        self.each(|out| out.float(key, value));
     }
 
     fn flag(&mut self, key: &'static str, value: bool) {
-        self.fields.flag(key, value);
-        if let Some(attributes) = &mut self.attributes {
-            attributes.flag(key, value);
-        }
+        self.each(|out| out.flag(key, value));
     }
 }
 
@@ -170,19 +164,19 @@ impl LogLayer {
         let Buffers { line, fields, message, scratch } = buffers;
         let meta = event.metadata();
         line.clear();
-        fields.0.clear();
+        fields.clear();
         message.clear();
         let mut attributes = self.otlp.as_ref().and_then(|otlp| otlp.attributes(event));
         // One visit for both: what is searched twice is counted twice.
-        let mut both = Both { fields, attributes: attributes.as_mut() };
+        let mut both = Both { fields: Members(fields), attributes: attributes.as_mut() };
         event.record(&mut Redacting { out: &mut both, message, scratch });
         if !self.limiter.admits(meta, message) {
             return;
         }
         let now = SystemTime::now();
         match self.format {
-            Format::Json => self.json(line, event, now, message, &fields.0),
-            Format::Pretty => pretty::line(line, event, message, &fields.0),
+            Format::Json => self.json(line, event, now, message, fields),
+            Format::Pretty => pretty::line(line, event, message, fields),
         }
         line.push('\n');
         self.writer.write(line.as_bytes(), *meta.level());
@@ -190,7 +184,7 @@ impl LogLayer {
         if let (Some(otlp), Some(attributes)) = (&self.otlp, attributes) {
             otlp.emit(event, now, message, attributes);
         }
-        context::with_current(|request| request.crumb(now, *meta.level(), message, &fields.0));
+        context::with_current(|request| request.crumb(now, *meta.level(), message, fields));
     }
 
     fn json(&self, out: &mut String, event: &Event<'_>, now: SystemTime, message: &str, fields: &str) {
@@ -207,61 +201,40 @@ impl LogLayer {
         if !meta.target().starts_with("opentelemetry") {
             opentelemetry::Context::map_current(|cx| text::trace_ids(out, cx.span().span_context()));
         }
-        request(out);
+        visit::request(&mut Members(out));
         out.push_str(fields);
         out.push('}');
     }
 }
 
-/// Ids and path were searched for secrets once, when the request came in.
-fn request(out: &mut String) {
-    context::with_current(|request| {
-        entry(out, "request_id", &request.request_id);
-        entry(out, "correlation_id", &request.correlation_id);
-        if let Some((tenant, principal)) = request.caller() {
-            let mut id = [0; 36];
-            entry(out, "tenant_id", tenant.as_uuid().as_hyphenated().encode_lower(&mut id));
-            entry(out, "principal_id", principal.as_str());
-        }
-        if let Some(job) = request.job {
-            entry(out, "job", job);
-            return;
-        }
-        entry(out, "method", request.method);
-        entry(out, "route", request.route);
-        entry(out, "path", &request.path);
-    });
-}
+/// Members of a JSON object.
+struct Members<'a>(&'a mut String);
 
-/// The event's own fields, as they stand in the line.
-#[derive(Default)]
-struct Fields(String);
-
-impl Output for Fields {
+impl Output for Members<'_> {
     fn text(&mut self, key: &'static str, value: &str) {
-        entry(&mut self.0, key, value);
+        entry(self.0, key, value);
     }
 
     fn integer(&mut self, key: &'static str, value: i64) {
-        text::key_of(&mut self.0, key);
+        text::key_of(self.0, key);
         if value < 0 {
             self.0.push('-');
         }
-        text::integer(&mut self.0, value.unsigned_abs());
+        text::integer(self.0, value.unsigned_abs());
     }
 
     fn unsigned(&mut self, key: &'static str, value: u64) {
-        text::key_of(&mut self.0, key);
-        text::integer(&mut self.0, value);
+        text::key_of(self.0, key);
+        text::integer(self.0, value);
     }
 
     fn float(&mut self, key: &'static str, value: f64) {
-        text::key_of(&mut self.0, key);
-        text::float(&mut self.0, value);
+        text::key_of(self.0, key);
+        text::float(self.0, value);
     }
 
     fn flag(&mut self, key: &'static str, value: bool) {
-        text::key_of(&mut self.0, key);
+        text::key_of(self.0, key);
         self.0.push_str(if value { "true" } else { "false" });
     }
 }

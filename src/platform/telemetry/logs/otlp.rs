@@ -16,9 +16,9 @@ use opentelemetry_sdk::{
 };
 use tracing::{Event, Level};
 
-use super::visit::Output;
+use super::visit::{self, Output};
 use crate::platform::telemetry::{
-    context, is_exporter,
+    is_exporter,
     otlp::{Batcher, Counts, Settings, batch::Export, settings::Destination, transport},
 };
 
@@ -53,33 +53,20 @@ impl OtlpLogs {
         Ok((Self { logger, attributes: settings.log_attributes, value_length: settings.log_value_length }, batcher))
     }
 
-    /// Where the fields of an event go, if it is one to export. Not the exporter's own: a record of its
+    /// Where the fields of an event go, after the request's, if it is one to export. Not the exporter's own: a record of its
     /// work would make more of it; and OpenTelemetry logs while it holds its own context, which `emit`
     /// reads (trap 14).
     pub(super) fn attributes(&self, event: &Event<'_>) -> Option<Attributes> {
-        let wanted = !is_exporter(event.metadata().target());
-        wanted.then(|| Attributes { list: Vec::with_capacity(24), value_length: self.value_length })
+        if is_exporter(event.metadata().target()) {
+            return None;
+        }
+        let mut attributes = Attributes { list: Vec::with_capacity(24), value_length: self.value_length };
+        visit::request(&mut attributes);
+        Some(attributes)
     }
 
-    pub(super) fn emit(&self, event: &Event<'_>, now: SystemTime, message: &str, own: Attributes) {
+    pub(super) fn emit(&self, event: &Event<'_>, now: SystemTime, message: &str, mut attributes: Attributes) {
         let meta = event.metadata();
-        let mut attributes = Attributes { list: Vec::with_capacity(24), value_length: self.value_length };
-        context::with_current(|request| {
-            attributes.text("request_id", &request.request_id);
-            attributes.text("correlation_id", &request.correlation_id);
-            if let Some((tenant, principal)) = request.caller() {
-                attributes.text("tenant_id", &tenant.to_string());
-                attributes.text("principal_id", principal.as_str());
-            }
-            if let Some(job) = request.job {
-                attributes.text("job", job);
-            } else {
-                attributes.text("method", request.method);
-                attributes.text("route", request.route);
-                attributes.text("path", &request.path);
-            }
-        });
-        attributes.list.extend(own.list);
         attributes.list.truncate(self.attributes);
         let mut record = self.logger.create_log_record();
         record.set_timestamp(now);

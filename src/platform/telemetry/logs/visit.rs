@@ -1,11 +1,11 @@
-//! The one visitor of an event's fields: what a field is called and what it looks like decide here
+//! What a line says of its request, and the one visitor of an event's own fields: what a field is called and what it looks like decide here
 //! whether it is hidden, for the lines on standard output and for the records over OTLP alike (trap 16).
 
 use std::fmt::{self, Write as _};
 
 use tracing::field::{Field, Visit};
 
-use crate::platform::telemetry::{redact::is_secret_key, sink::Sink};
+use crate::platform::telemetry::{context, redact::is_secret_key, sink::Sink};
 
 /// Takes the fields that may leave, as they may leave.
 pub trait Output {
@@ -18,6 +18,26 @@ pub trait Output {
 
 /// Bytes of one field; backtraces are the only ones that come near.
 const LONGEST_TEXT: usize = 32 << 10;
+
+/// What every line of a request says of it. Ids and path were searched for secrets once, when it came in.
+pub fn request(out: &mut impl Output) {
+    context::with_current(|request| {
+        out.text("request_id", &request.request_id);
+        out.text("correlation_id", &request.correlation_id);
+        if let Some((tenant, principal)) = request.caller() {
+            let mut id = [0; 36];
+            out.text("tenant_id", tenant.as_uuid().as_hyphenated().encode_lower(&mut id));
+            out.text("principal_id", principal.as_str());
+        }
+        if let Some(job) = request.job {
+            out.text("job", job);
+            return;
+        }
+        out.text("method", request.method);
+        out.text("route", request.route);
+        out.text("path", &request.path);
+    });
+}
 
 /// Redacts, and keeps `message` apart.
 pub struct Redacting<'a, O> {

@@ -192,8 +192,9 @@ impl<'a> Reader<'a> {
             log_attributes: self.number(&log_counts, 0, 128),
             log_value_length: self.number(&log_lengths, 0, usize::MAX),
             propagators: self.propagators(),
-            traces: self.traces(),
-            logs: self.logs(),
+            traces: self.signal("TRACES", true, "BSP", 5_000),
+            // Off unless asked for: an agent that reads standard output would have every line twice.
+            logs: self.signal("LOGS", false, "BLRP", 1_000),
         }
     }
 
@@ -236,36 +237,21 @@ impl<'a> Reader<'a> {
         formats
     }
 
-    fn traces(&mut self) -> Signal {
-        let wanted = self.choice(&["OTEL_TRACES_EXPORTER"], &[("otlp", true), ("none", false)], true);
-        let queue_items = self.number(&["OTEL_BSP_MAX_QUEUE_SIZE"], 1, 16_384);
+    /// `batch` is the short name of the signal's processor in the variables, `delay` its default in ms.
+    fn signal(&mut self, name: &str, is_default: bool, batch: &str, delay: u64) -> Signal {
+        let exporters = [("otlp", true), ("none", false)];
+        let wanted = self.choice(&[format!("OTEL_{name}_EXPORTER")], &exporters, is_default);
+        let of = |end: &str| [format!("OTEL_{batch}_{end}")];
+        let queue_items = self.number(&of("MAX_QUEUE_SIZE"), 1, 16_384);
         Signal {
-            destination: self.destination("TRACES").filter(|_| wanted),
+            destination: self.destination(name).filter(|_| wanted),
             limits: Limits {
                 queue_items,
                 queue_bytes: QUEUE_BYTES,
                 // More than fits would never be full (the specification says so too).
-                batch_items: self.number(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], 1, 512).min(queue_items),
-                delay: self.millis(&["OTEL_BSP_SCHEDULE_DELAY"], 5_000),
-                export_timeout: self.millis(&["OTEL_BSP_EXPORT_TIMEOUT"], 30_000),
-                concurrency: CONCURRENCY,
-            },
-        }
-    }
-
-    fn logs(&mut self) -> Signal {
-        // Off unless asked for: an agent that reads standard output would have every line twice.
-        let wanted = self.choice(&["OTEL_LOGS_EXPORTER"], &[("none", false), ("otlp", true)], false);
-        let queue_items = self.number(&["OTEL_BLRP_MAX_QUEUE_SIZE"], 1, 16_384);
-        Signal {
-            destination: self.destination("LOGS").filter(|_| wanted),
-            limits: Limits {
-                queue_items,
-                queue_bytes: QUEUE_BYTES,
-                // More than fits would never be full (the specification says so too).
-                batch_items: self.number(&["OTEL_BLRP_MAX_EXPORT_BATCH_SIZE"], 1, 512).min(queue_items),
-                delay: self.millis(&["OTEL_BLRP_SCHEDULE_DELAY"], 1_000),
-                export_timeout: self.millis(&["OTEL_BLRP_EXPORT_TIMEOUT"], 30_000),
+                batch_items: self.number(&of("MAX_EXPORT_BATCH_SIZE"), 1, 512).min(queue_items),
+                delay: self.millis(&of("SCHEDULE_DELAY"), delay),
+                export_timeout: self.millis(&of("EXPORT_TIMEOUT"), 30_000),
                 concurrency: CONCURRENCY,
             },
         }
