@@ -1,6 +1,9 @@
 //! `keel serve` and `keel payment-sandbox`: the processes around what they serve.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -10,6 +13,7 @@ use crate::{
     config::Config,
     platform::{
         config::{Environment, Sources},
+        lifecycle,
         telemetry::{Options, Telemetry, redact, sentry::SentryConfig, traces::SpanSink},
     },
     shop,
@@ -34,17 +38,19 @@ pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime can't be started: {error}"))?;
-    let result = runtime.block_on(run(config, &telemetry, booted));
+    let result = runtime.block_on(run(config, sources, &telemetry, booted));
     // Off the runtime's threads, and bounded: a dead collector must not hold the exit.
     telemetry.shutdown(config.lifecycle.flush_timeout);
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-async fn run(config: &Config, telemetry: &Telemetry, booted: Instant) -> Result<(), Failure> {
+async fn run(config: &Config, sources: &Sources, telemetry: &Telemetry, booted: Instant) -> Result<(), Failure> {
     // Before anything slow: a SIGTERM during the start must find its handler.
     let mut signals = Signals::new()?;
     let running = App::build(config, telemetry)?.start(booted).await?;
+    let rotation = rotate(Arc::clone(&running.app), sources.clone(), config.lifecycle.secrets_interval);
+    lifecycle::spawn(rotation);
     let failure = tokio::select! {
         name = signals.next() => {
             tracing::info!(signal = name, "shutdown_requested");
@@ -64,6 +70,36 @@ async fn run(config: &Config, telemetry: &Telemetry, booted: Instant) -> Result<
         (Some(why), _) => Err(Failure::Message(why)),
         (None, false) => Err(Failure::DrainOverrun),
         (None, true) => Ok(()),
+    }
+}
+
+/// Looks at the secrets again and again, and on SIGHUP at once. What can't be used is told, and the ones in use
+/// stay.
+async fn rotate(app: Arc<App>, sources: Sources, every: Duration) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let mut said = String::new();
+    loop {
+        let pause = if every.is_zero() { Duration::from_secs(u64::from(u32::MAX)) } else { every };
+        tokio::select! {
+            _ = hangup.recv() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        let look = sources.clone();
+        // Files may be on a volume that hangs.
+        let loaded = tokio::task::spawn_blocking(move || crate::config::load(&look).servable()).await;
+        let rotated = match loaded {
+            Ok(Ok(config)) => {
+                redact::protect(config.secrets(&sources.variables));
+                app.rotate(&config).map(|_| ())
+            }
+            Ok(Err(faults)) => Err(faults.to_string()),
+            Err(stopped) => Err(stopped.to_string()),
+        };
+        let fault = rotated.err().unwrap_or_default();
+        if !fault.is_empty() && fault != said {
+            tracing::error!(error = fault, "secrets_not_rotated");
+        }
+        said = fault;
     }
 }
 

@@ -91,11 +91,11 @@ pub async fn tenant(db: &Db, pepper: Option<Secret>, command: TenantCommand) -> 
             println!("{id}");
         }
         TenantCommand::WebhookSecret { slug } => {
-            let pepper = Pepper::new(&pepper.ok_or_else(no_pepper)?);
+            let pepper = Pepper::new(&pepper.ok_or_else(no_pepper)?, None);
             let id = TenantId::from_uuid(find(&mut tx, &slug).await?.id);
             store::audit(&mut tx, id.as_uuid(), ACTOR, "webhook_secret_shown", json!({})).await?;
             tx.commit().await?;
-            println!("whsec_{}", BASE64_STANDARD.encode(pepper.webhook_secret(id)));
+            println!("whsec_{}", BASE64_STANDARD.encode(&pepper.webhook_secrets(id)[0]));
         }
         TenantCommand::List => {
             for tenant in store::list_tenants(&mut tx).await? {
@@ -127,7 +127,7 @@ pub async fn key(db: &Db, pepper: Option<Secret>, command: KeyCommand) -> Result
         KeyCommand::Create { tenant, scope, name } => {
             let pepper = pepper.ok_or_else(no_pepper)?;
             let tenant = find(&mut tx, &tenant).await?;
-            let key = NewKey::generate(&Pepper::new(&pepper)).map_err(|_| Error::internal("no random bytes"))?;
+            let key = NewKey::generate(&Pepper::new(&pepper, None)).map_err(|_| Error::internal("no random bytes"))?;
             store::insert_key(&mut tx, tenant.id, &key.id, &name, scope, &key.hash).await?;
             let detail = json!({"key_id": key.id, "name": name, "scope": scope.as_str()});
             store::audit(&mut tx, tenant.id, ACTOR, "api_key_created", detail).await?;

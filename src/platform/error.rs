@@ -26,6 +26,10 @@ pub enum Kind {
     UnsupportedMediaType,
     /// A dependency or this process can't do it now; asking again later may work.
     Unavailable,
+    /// The client was too slow to send its request.
+    SlowRequest,
+    /// The address is longer than the service reads.
+    UriTooLong,
     /// The deadline of the request passed.
     Timeout,
     /// A fault of ours.

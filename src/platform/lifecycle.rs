@@ -3,10 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,7 +15,7 @@ use super::{
     cache::Redis,
     config::Faults,
     db::{Db, guard},
-    telemetry::metrics::Registry,
+    heartbeat::Heartbeat,
 };
 use crate::section;
 
@@ -35,6 +32,12 @@ section! {
         pub check_interval: Duration => Duration::from_millis(50)..=Duration::from_secs(60),
         /// A check that takes longer has failed.
         pub check_timeout: Duration => Duration::from_millis(10)..=Duration::from_secs(30),
+        /// The main runtime is so late with what is due: no traffic.
+        pub stalled_after: Duration => Duration::from_millis(500)..=Duration::from_secs(600),
+        /// And so late: not alive, to be restarted.
+        pub dead_after: Duration => Duration::from_secs(1)..=Duration::from_secs(3_600),
+        /// Time between two looks at secrets in files: a rotated one is in use that much later. 0 for never.
+        pub secrets_interval: Duration => Duration::ZERO..=Duration::from_secs(3_600),
     }
 }
 section! {
@@ -100,10 +103,13 @@ pub struct Health {
     requires: Arc<[String]>,
     failures: u32,
     stale_after: Duration,
+    heartbeat: Heartbeat,
+    stalled_after: Duration,
+    dead_after: Duration,
 }
 
 impl Health {
-    pub fn new(readiness: &ReadinessConfig, lifecycle: &LifecycleConfig) -> Self {
+    pub fn new(readiness: &ReadinessConfig, lifecycle: &LifecycleConfig, heartbeat: &Heartbeat) -> Self {
         let state = State { phase: Phase::Starting, checks: BTreeMap::new(), checked: Instant::now() };
         Self {
             state: Arc::new(RwLock::new(state)),
@@ -111,6 +117,9 @@ impl Health {
             failures: readiness.failures,
             // Checks run on the main runtime: when they stop coming, it is the runtime that is stuck.
             stale_after: (lifecycle.check_interval + lifecycle.check_timeout) * 3,
+            heartbeat: heartbeat.clone(),
+            stalled_after: lifecycle.stalled_after,
+            dead_after: lifecycle.dead_after,
         }
     }
 
@@ -123,11 +132,22 @@ impl Health {
         let status = match state.phase {
             Phase::Draining => "draining",
             Phase::Starting => "not_ready",
-            Phase::Serving if lost || state.checked.elapsed() > self.stale_after => "not_ready",
+            Phase::Serving if lost || self.stall().1 || state.checked.elapsed() > self.stale_after => "not_ready",
             Phase::Serving if degraded => "degraded",
             Phase::Serving => "ready",
         };
         Readiness { status, checks }
+    }
+
+    /// How late the main runtime is, and whether that is too late to take traffic.
+    pub fn stall(&self) -> (Duration, bool) {
+        let lag = self.heartbeat.lag();
+        (lag, lag > self.stalled_after)
+    }
+
+    /// Whether the process can still be of use. No dependency is asked: a restart would not bring it back.
+    pub fn alive(&self) -> bool {
+        self.heartbeat.lag() <= self.dead_after
     }
 
     /// Whether the start is over.
@@ -239,26 +259,6 @@ pub async fn check_dependencies(
             () = stop.cancelled() => return,
         }
     }
-}
-
-const BEAT: Duration = Duration::from_millis(250);
-
-/// Stamps the time on the main runtime, again and again: how old the stamp is, read from the admin
-/// thread, says whether the workers still get to run what is due.
-pub fn heartbeat(registry: &Registry) {
-    let (born, stamp) = (Instant::now(), Arc::new(AtomicU64::new(0)));
-    let task = Arc::downgrade(&stamp);
-    spawn(async move {
-        while let Some(stamp) = task.upgrade() {
-            stamp.store(u64::try_from(born.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
-            drop(stamp);
-            tokio::time::sleep(BEAT).await;
-        }
-    });
-    registry.gauge_fn("runtime_heartbeat_lag_seconds", "How late the main runtime is with what is due.", move || {
-        let age = born.elapsed().saturating_sub(Duration::from_millis(stamp.load(Relaxed)));
-        vec![((), age.saturating_sub(BEAT).as_secs_f64())]
-    });
 }
 
 /// A background task of the application: runs until its future ends or the runtime does.

@@ -2,11 +2,13 @@
 //! business word and names nothing above it.
 
 pub mod admin;
+pub mod breaker;
 pub mod cache;
 pub mod config;
 pub mod db;
 pub mod error;
 pub mod faults;
+pub mod heartbeat;
 pub mod http;
 pub mod idempotency;
 pub mod jobs;

@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use keel::{
     labels,
     platform::{
-        http::observe::Observe,
+        http::{observe::Observe, overload::Gate},
         telemetry::{
             Options, Telemetry,
             metrics::{HTTP_SECONDS, Histogram, Registry, tenants::TenantLabels},
@@ -100,7 +100,7 @@ fn pieces(criterion: &mut Criterion) {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tenants = TenantLabels::new(&registry);
-    let observe = Observe::new(&telemetry, &registry, &tenants, &config.http);
+    let observe = Observe::new(&telemetry, &registry, &tenants, &config.http, &Gate::new(&config.http, &registry));
     let handler = tower::service_fn(async |_: axum::extract::Request| {
         Ok::<_, std::convert::Infallible>(axum::response::Response::new(axum::body::Body::empty()))
     });

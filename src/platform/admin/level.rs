@@ -10,6 +10,7 @@ use axum::{
 };
 use serde::Deserialize;
 
+use super::Token;
 use crate::platform::{
     config::{Secret, value::duration},
     error::{Error, Kind, Result},
@@ -27,7 +28,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(24 * 3_600);
 #[derive(Clone)]
 struct Access {
     level: LogLevel,
-    token: Option<Secret>,
+    token: Token,
 }
 
 #[derive(Deserialize)]
@@ -36,7 +37,7 @@ struct For {
     ttl: Option<String>,
 }
 
-pub fn router(level: LogLevel, token: Option<Secret>) -> Router {
+pub fn router(level: LogLevel, token: Token) -> Router {
     Router::new().route("/log-level", get(show).put(change)).with_state(Access { level, token })
 }
 
@@ -51,7 +52,7 @@ async fn change(
     headers: HeaderMap,
     filter: String,
 ) -> Result<Json<Current>> {
-    authorize(access.token.as_ref(), &headers)?;
+    authorize(access.token.get().as_ref(), &headers)?;
     let malformed = |why: String| Error::new(Kind::Malformed, "malformed_log_level", why);
     let ttl = wanted.ttl.as_deref().map_or(Ok(DEFAULT_TTL), duration).map_err(malformed)?;
     if ttl.is_zero() || ttl > LONGEST_TTL {

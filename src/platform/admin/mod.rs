@@ -5,7 +5,7 @@ mod debug;
 mod level;
 mod requests;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -13,6 +13,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use parking_lot::RwLock;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tower_http::compression::CompressionLayer;
@@ -43,7 +44,26 @@ section! {
 /// Few callers: probes, one or two scrapers, a person.
 const MAX_CONNECTIONS: usize = 64;
 
-fn router(health: Health, registry: Registry, level: LogLevel, token: Option<Secret>) -> Router {
+/// The token for what changes state; clones change together. Cheap to clone.
+#[derive(Clone)]
+pub struct Token(Arc<RwLock<Option<Secret>>>);
+
+impl Token {
+    pub fn new(token: Option<Secret>) -> Self {
+        Self(Arc::new(RwLock::new(token)))
+    }
+
+    /// Another one from now on.
+    pub fn set(&self, token: Option<Secret>) {
+        *self.0.write() = token;
+    }
+
+    fn get(&self) -> Option<Secret> {
+        self.0.read().clone()
+    }
+}
+
+fn router(health: Health, registry: Registry, level: LogLevel, token: Token) -> Router {
     let schema = super::db::migrations::MIGRATOR.iter().map(|migration| migration.version).max();
     let version = json!({
         "version": build::VERSION,
@@ -71,9 +91,19 @@ fn scrape(registry: &Registry, headers: &HeaderMap) -> impl IntoResponse + use<>
 }
 
 fn health_routes(health: Health) -> Router {
-    let (ready, startup) = (health.clone(), health);
+    let (alive, ready, startup) = (health.clone(), health.clone(), health);
     Router::new()
-        .route("/health/live", get(async || Json(json!({"status": "alive"}))))
+        .route(
+            "/health/live",
+            get(async move || {
+                let (status, text) = if alive.alive() {
+                    (StatusCode::OK, "alive")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "stalled")
+                };
+                (status, Json(json!({"status": text})))
+            }),
+        )
         .route(
             "/health/ready",
             get(async move || {
@@ -117,7 +147,7 @@ pub fn spawn(
     health: Health,
     registry: Registry,
     level: LogLevel,
-    token: Option<Secret>,
+    token: Token,
     stop: server::Stop,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,7 +1,10 @@
 //! Redis: the connection and every command through it, observed and bounded. What is kept in it is
-//! a copy: Redis gone costs time, never an answer. Keys are made in `key`, reads in `read_through`.
+//! a copy: Redis gone costs time, never an answer. The socket and its supervisor are in `connection`, keys
+//! are made in `key`, reads go through `read_through`, `quota` counts for all instances.
 
+mod connection;
 pub mod key;
+pub mod quota;
 pub mod read_through;
 
 use std::{
@@ -14,13 +17,12 @@ use opentelemetry::{
     trace::{SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
 use opentelemetry_semantic_conventions::attribute as semconv;
-use redis::{
-    Cmd, FromRedisValue, IntoConnectionInfo as _,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redis::{Cmd, FromRedisValue};
 
+use self::connection::Connection;
 use crate::{
     platform::{
+        breaker::Breaker,
         config::{Faults, Secret},
         db::metrics::Operation,
         telemetry::{Telemetry, context, metrics::Histogram, off},
@@ -35,6 +37,8 @@ section! {
         pub url: Option<Secret>,
         /// First part of every key: several services can share a server.
         pub key_prefix: String,
+        /// Lets production reach another host without TLS: where the network encrypts by itself.
+        pub allow_plaintext: bool,
         /// Longest time one command may take; after it the request goes on without Redis.
         pub operation_timeout: Duration => Duration::from_millis(1)..=Duration::from_secs(5),
     }
@@ -42,16 +46,16 @@ section! {
 
 impl RedisConfig {
     pub fn check(&self, faults: &mut Faults) {
-        if self.url.as_ref().is_some_and(|url| url.expose().into_connection_info().is_err()) {
-            faults.add("redis.url: not a Redis URL (redis://user:password@host:port/0)");
+        if let Some(Err(fault)) = self.url.as_ref().map(connection::client) {
+            faults.add(fault);
         }
     }
 }
 
-/// The connection. Cheap to clone; multiplexed, reconnects by itself.
+/// The connection. Cheap to clone; multiplexed, heals by itself.
 #[derive(Clone)]
 pub struct Redis {
-    manager: ConnectionManager,
+    connection: Arc<Connection>,
     operations: Histogram<Operation>,
     telemetry: Telemetry,
     timeout: Duration,
@@ -62,6 +66,9 @@ pub struct Redis {
 /// A command that gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// Not asked: it failed too often just now.
+    #[error("left alone, because it failed too often")]
+    Left,
     #[error("no answer in time")]
     Timeout,
     #[error("{0}")]
@@ -71,12 +78,23 @@ pub enum Failure {
 impl Failure {
     fn name(&self) -> &'static str {
         match self {
+            Self::Left => "breaker_open",
             Self::Timeout => "timeout",
+            Self::Redis(error) if error.is_timeout() => "timeout",
             Self::Redis(error) => match error.kind() {
                 redis::ErrorKind::Io => "io",
                 redis::ErrorKind::Server(_) => "server",
                 _ => "other",
             },
+        }
+    }
+
+    /// Whether the server said nothing at all.
+    fn is_silence(&self) -> bool {
+        match self {
+            Self::Timeout => true,
+            Self::Redis(error) => error.is_timeout(),
+            Self::Left => false,
         }
     }
 }
@@ -91,28 +109,18 @@ impl Redis {
         config: &RedisConfig,
         telemetry: &Telemetry,
         operations: Histogram<Operation>,
+        breaker: Breaker,
     ) -> Result<Option<Self>, String> {
         let Some(url) = &config.url else { return Ok(None) };
-        let unusable = |_| "redis.url: not a Redis URL (redis://user:password@host:port/0)".to_owned();
-        let info = url.expose().into_connection_info().map_err(unusable)?;
-        // 1.8 leaves Nagle's algorithm on.
-        let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true);
-        let (address, port) = match info.addr() {
+        let client = connection::client(url)?;
+        let (address, port) = match client.get_connection_info().addr() {
             redis::ConnectionAddr::Tcp(host, port) | redis::ConnectionAddr::TcpTls { host, port, .. } => {
                 (host.clone(), *port)
             }
             _ => (String::new(), 0),
         };
-        let client = redis::Client::open(info.set_tcp_settings(tcp)).map_err(unusable)?;
-        // With its defaults every command waits out six retries, 9.4 s, while Redis is down (trap 6).
-        let settings = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_millis(100))
-            .set_connection_timeout(Some(Duration::from_millis(250)))
-            .set_response_timeout(Some(Duration::from_millis(250)));
         Ok(Some(Self {
-            manager: ConnectionManager::new_lazy_with_config(client, settings).map_err(unusable)?,
+            connection: Arc::new(Connection::build(url, config.operation_timeout, breaker)?),
             operations,
             telemetry: telemetry.clone(),
             timeout: config.operation_timeout,
@@ -121,19 +129,36 @@ impl Redis {
         }))
     }
 
+    /// Connects anew with this URL: a rotated password.
+    ///
+    /// # Errors
+    /// A URL that can't be read; nothing is changed then.
+    pub fn set_url(&self, url: &Secret) -> Result<(), String> {
+        self.connection.set_url(url)
+    }
+
     /// Runs one command; `operation` is its name (`GET`), never a key. For this module's own use: keys
     /// come from `key`, which wants a tenant.
     ///
     /// # Errors
-    /// No answer in time, or the server's error.
+    /// No answer in time, the server's error, or `Left` without asking.
     async fn run<T: FromRedisValue>(&self, operation: &'static str, command: &Cmd) -> Result<T, Failure> {
+        if self.connection.is_open() {
+            return Err(Failure::Left);
+        }
+        self.ask(operation, command).await
+    }
+
+    async fn ask<T: FromRedisValue>(&self, operation: &'static str, command: &Cmd) -> Result<T, Failure> {
         let context = self.span(operation);
         let started = Instant::now();
-        let mut connection = self.manager.clone();
-        let result = match tokio::time::timeout(self.timeout, command.query_async(&mut connection)).await {
+        let mut connection = self.connection.get();
+        let limit = context::time_left().map_or(self.timeout, |left| left.min(self.timeout));
+        let result = match tokio::time::timeout(limit, command.query_async(&mut connection)).await {
             Ok(result) => result.map_err(Failure::from),
             Err(_) => Err(Failure::Timeout),
         };
+        self.connection.record(result.as_ref().err());
         let took = started.elapsed();
         let error_type = result.as_ref().err().map_or("", Failure::name);
         let span = context.span();
@@ -167,11 +192,11 @@ impl Redis {
         parent.with_span(builder.start_with_context(tracer, &parent))
     }
 
-    /// Whether the server answers.
+    /// Whether the server answers; asks it even while it is left alone, and so ends that.
     ///
     /// # Errors
     /// No answer in time, or the server's error.
     pub async fn ping(&self) -> Result<(), Failure> {
-        self.run::<String>("PING", &redis::cmd("PING")).await.map(|_| ())
+        self.ask::<String>("PING", &redis::cmd("PING")).await.map(|_| ())
     }
 }

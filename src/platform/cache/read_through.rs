@@ -1,15 +1,16 @@
-//! Read-through: from Redis, else from the loader, at most once a key at a time in this process.
+//! Read-through: from Redis, else from the loader, at most once a key at a time in this process. A value
+//! is kept for a while after its time, for when the loader can't be reached.
 //! Invalidation leaves a tombstone for longer than a load may take, so that a load that began
 //! before the change can't put the old value back.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -17,7 +18,7 @@ use super::{Redis, key::Key};
 use crate::{
     labels,
     platform::{
-        error::{Error, Result},
+        error::{Error, Kind, Result},
         telemetry::metrics::{Counter, Registry},
         tenancy::TenantId,
     },
@@ -32,6 +33,29 @@ const TOMBSTONE: &str = "";
 /// A tombstone outlives every load. The request is answered by its timeout, but its work may go on
 /// to the database's own limits.
 const SHORTEST_TOMBSTONE: Duration = Duration::from_secs(15);
+
+/// How long after its time a value may stand in for a database that is away (stale-if-error).
+const STALE_IF_ERROR: Duration = Duration::from_secs(600);
+/// Writes unless the value was changed just now. What is there otherwise is as old as this or older: a tombstone
+/// outlives every load.
+const FILL: &str = r"
+    if redis.call('GET', KEYS[1]) == '' then return 0 end
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    return 1
+";
+
+/// A value as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept<T> {
+    /// Milliseconds since 1970.
+    fresh_until: u64,
+    value: T,
+}
+
+fn now_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
 
 type Flight = OnceCell<Result<Arc<str>, Arc<Error>>>;
 
@@ -61,7 +85,7 @@ impl Caches {
     pub fn new(redis: Option<Redis>, prefix: &str, request_timeout: Duration, registry: &Registry) -> Self {
         let requests: Counter<Outcome> =
             registry.counter("cache_requests_total", "Reads through the cache, by outcome.", 8);
-        for outcome in ["hit", "miss", "error"] {
+        for outcome in ["hit", "miss", "stale", "error"] {
             requests.with(&Outcome { outcome });
         }
         Self { redis, prefix: prefix.into(), tombstone: SHORTEST_TOMBSTONE.max(request_timeout * 2), requests }
@@ -82,7 +106,8 @@ impl Caches {
 }
 
 impl ReadThrough {
-    /// The cached value, or what `load` returns, which is then cached. `None` is not cached.
+    /// The cached value, or what `load` returns, which is then cached. `None` is not cached. When `load` can't
+    /// reach what it loads from, the last value, up to ten minutes past its time.
     ///
     /// # Errors
     /// Only those of `load`.
@@ -92,8 +117,9 @@ impl ReadThrough {
         F: Future<Output = Result<Option<T>>>,
     {
         let key = Key::of_tenant(&self.prefix, tenant, self.kind, id);
-        if let Some(value) = self.cached(&key).await {
-            return Ok(Some(value));
+        let mut kept = self.cached::<T>(&key).await;
+        if let Some(fresh) = kept.take_if(|kept| kept.fresh_until > now_millis()) {
+            return Ok(Some(fresh.value));
         }
         let flight = self.join(&key);
         let loaded = flight.get_or_init(|| async {
@@ -108,7 +134,13 @@ impl ReadThrough {
         match loaded {
             Ok(text) if text.is_empty() => Ok(None),
             Ok(text) => serde_json::from_str(&text).map(Some).map_err(Error::internal),
-            Err(error) => Err(error.copy()),
+            Err(error) => match kept.filter(|_| error.kind == Kind::Unavailable) {
+                Some(kept) => {
+                    self.requests.with(&Outcome { outcome: "stale" }).inc();
+                    Ok(Some(kept.value))
+                }
+                None => Err(error.copy()),
+            },
         }
     }
 
@@ -126,7 +158,7 @@ impl ReadThrough {
         }
     }
 
-    async fn cached<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
+    async fn cached<T: DeserializeOwned>(&self, key: &Key) -> Option<Kept<T>> {
         let redis = self.redis.as_ref()?;
         let mut command = redis::cmd("GET");
         command.arg(key.as_str());
@@ -134,8 +166,8 @@ impl ReadThrough {
             Err(_) => ("error", None),
             Ok(None) => ("miss", None),
             Ok(Some(text)) if text == TOMBSTONE => ("miss", None),
-            Ok(Some(text)) => match serde_json::from_str(&text) {
-                Ok(value) => ("hit", Some(value)),
+            Ok(Some(text)) => match serde_json::from_str::<Kept<T>>(&text) {
+                Ok(kept) => (if kept.fresh_until > now_millis() { "hit" } else { "miss" }, Some(kept)),
                 Err(_) => {
                     self.discard(redis, key).await;
                     ("error", None)
@@ -154,11 +186,15 @@ impl ReadThrough {
 
     async fn fill(&self, key: &Key, text: &str) {
         let Some(redis) = self.redis.as_ref().filter(|_| !text.is_empty()) else { return };
-        let mut command = redis::cmd("SET");
-        // NX: neither a tombstone nor a newer value is overwritten.
-        command.arg(key.as_str()).arg(text).arg("NX").arg("PX").arg(self.ttl.as_millis().to_string());
+        // Those that were loaded together don't end together.
+        let jitter = u32::from(Uuid::new_v4().as_bytes()[0]) % 21 + 90;
+        let ttl = self.ttl * jitter / 100;
+        let fresh_until = now_millis() + u64::try_from(ttl.as_millis()).unwrap_or_default();
+        let kept = format!(r#"{{"fresh_until":{fresh_until},"value":{text}}}"#);
+        let mut command = redis::cmd("EVAL");
+        command.arg(FILL).arg(1).arg(key.as_str()).arg(kept).arg((ttl + STALE_IF_ERROR).as_millis().to_string());
         // A cache that can't be filled costs the next read a query; `run` has counted the failure.
-        let _filled: Result<Option<String>, _> = redis.run("SET", &command).await;
+        let _filled: Result<u8, _> = redis.run("EVAL", &command).await;
     }
 
     fn join(&self, key: &Key) -> Arc<Flight> {

@@ -28,6 +28,22 @@ fn quiet(error: &sqlx::Error) -> Quiet {
     }
 }
 
+/// The code of a transaction that met another one: it may be run again.
+pub const CONFLICT: &str = "database_conflict";
+
+/// Whether the connection is no longer good for anything, and nobody knows whether the statement was run.
+pub fn is_lost(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    // Ended by an administrator, a crash, a shutdown.
+    matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_))
+        || matches!(&*code, "57P01" | "57P02" | "57P03")
+}
+
+/// The server did not answer in time; ours, so that the request ends before its deadline.
+pub fn silent() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))
+}
+
 const UNREACHABLE: &str = "The database can't be reached. Try again shortly.";
 
 /// The general mapping: what a store did not expect.
@@ -45,7 +61,7 @@ pub fn from_sqlx(error: &sqlx::Error) -> Error {
         (_, "55P03") => {
             Error::unavailable("database_busy", "The data is locked by another request. Try again shortly.")
         }
-        (_, "40001" | "40P01") => Error::unavailable("database_conflict", "The request met another one. Try again."),
+        (_, "40001" | "40P01") => Error::unavailable(CONFLICT, "The request met another one. Try again."),
         (_, "25006") => {
             Error::unavailable("database_read_only", "The database takes no writes now. Try again shortly.")
         }

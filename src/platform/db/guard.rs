@@ -1,6 +1,8 @@
 //! The boot self-test: a database role that could see across tenants, or a tenant table without
 //! row-level security, keeps the service from becoming ready.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
 
 use super::{Db, migrations};
@@ -34,8 +36,10 @@ pub async fn check(db: &Db) -> Result<(), Refusal> {
     }
     for (name, pool) in [("runtime", &db.0.runtime), ("system", &db.0.system)] {
         let mut connection = pool.acquire().await.map_err(|error| Refusal::new("unreachable", error.to_string()))?;
-        let unsafe_role =
+        let (unsafe_role, statement_timeout) =
             role(&mut connection).await.map_err(|error| Refusal::new("unreachable", error.to_string()))?;
+        connection.give_back();
+        pool.set_statement_timeout(statement_timeout);
         if let Some(why) = unsafe_role {
             return Err(Refusal::new("unsafe_role", format!("the {name} role {why}")));
         }
@@ -48,6 +52,7 @@ pub async fn check(db: &Db) -> Result<(), Refusal> {
         .map_err(|error| Refusal::new("unreachable", error.to_string()))?;
     let tables =
         unprotected(&mut connection, &runtime).await.map_err(|error| Refusal::new("unreachable", error.to_string()))?;
+    connection.give_back();
     if !tables.is_empty() {
         return Err(Refusal::new(
             "unprotected_table",
@@ -57,8 +62,8 @@ pub async fn check(db: &Db) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn role(connection: &mut PgConnection) -> Result<Option<&'static str>, sqlx::Error> {
-    let (superuser, bypass, owner, unlimited): (bool, bool, bool, bool) = sqlx::query_as(
+async fn role(connection: &mut PgConnection) -> Result<(Option<&'static str>, Duration), sqlx::Error> {
+    let (superuser, bypass, owner, unlimited, statement_timeout): (bool, bool, bool, bool, i64) = sqlx::query_as(
         r#"
         select exists (select 1 from pg_roles s where s.rolsuper and pg_has_role(r.oid, s.oid, 'member')),
                exists (select 1 from pg_roles s where s.rolbypassrls and pg_has_role(r.oid, s.oid, 'member')),
@@ -72,14 +77,15 @@ async fn role(connection: &mut PgConnection) -> Result<Option<&'static str>, sql
                    current_setting('statement_timeout'),
                    current_setting('lock_timeout'),
                    current_setting('idle_in_transaction_session_timeout')
-               )
+               ),
+               (select s.setting::bigint from pg_settings s where s.name = 'statement_timeout')
         from pg_roles r
         where r.rolname = current_user
         "#,
     )
     .fetch_one(connection)
     .await?;
-    Ok(match (superuser, bypass, owner, unlimited) {
+    let unsafe_role = match (superuser, bypass, owner, unlimited) {
         (true, ..) => Some("is a superuser or can become one; use one made with NOSUPERUSER"),
         (_, true, ..) => Some("bypasses row-level security or can become one that does; use one made with NOBYPASSRLS"),
         (_, _, true, _) => {
@@ -90,7 +96,8 @@ async fn role(connection: &mut PgConnection) -> Result<Option<&'static str>, sql
              set idle_in_transaction_session_timeout = '5s'",
         ),
         _ => None,
-    })
+    };
+    Ok((unsafe_role, Duration::from_millis(statement_timeout.unsigned_abs())))
 }
 
 /// Tables with a `tenant_id` that lack a protection, or have a policy for `role` (or for all) that

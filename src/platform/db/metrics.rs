@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
-
+use super::pool::Pool;
 use crate::{
     labels,
     platform::telemetry::metrics::{Counter, DB_SECONDS, Gauge, Histogram, Registry, TracedHistogram},
@@ -21,6 +20,9 @@ labels! {
     pub struct Summary { db_query_summary: &'static str = "_OTHER" }
 }
 labels! {
+    pub struct Retried { outcome: &'static str = "_OTHER" }
+}
+labels! {
     pub struct State { state: &'static str = "_OTHER" }
 }
 
@@ -30,6 +32,8 @@ pub struct DbMetrics {
     pub slow: Counter<Summary>,
     pub pending: prometheus::Gauge,
     pub timeouts: prometheus::IntCounter,
+    pub replaced: prometheus::IntCounter,
+    pub retries: Counter<Retried>,
     pub wait: TracedHistogram,
 }
 
@@ -51,11 +55,26 @@ impl DbMetrics {
             DB_SECONDS,
             1,
         );
+        let replaced: Counter = registry.counter(
+            "db_client_pool_replacements_total",
+            "Pools left behind because none of their connections was answered while a new one was.",
+            1,
+        );
+        let retries: Counter<Retried> = registry.counter(
+            "db_transaction_retries_total",
+            "Transactions run again after a serialization failure or a deadlock, by what came of it.",
+            4,
+        );
+        for outcome in ["success", "failure"] {
+            retries.with(&Retried { outcome });
+        }
         Self {
             operations,
             slow: registry.counter("db_slow_queries_total", "Statements slower than database.slow_query.", 200),
             pending: pending.with(&()),
             timeouts: timeouts.with(&()),
+            replaced: replaced.with(&()),
+            retries,
             wait: wait.with(&()),
         }
     }
@@ -77,14 +96,14 @@ pub fn operations(registry: &Registry) -> Histogram<Operation> {
 }
 
 /// Registers gauges read from the pool at scrape time.
-pub fn observe_pool(registry: &Registry, pool: &PgPool) {
+pub(super) fn observe_pool(registry: &Registry, pool: &Pool) {
     let read = pool.clone();
     registry.gauge_fn("db_client_connection_count", "Connections of the runtime pool, by state.", move || {
-        let idle = read.num_idle() as f64;
+        let idle = read.idle() as f64;
         let used = (f64::from(read.size()) - idle).max(0.0);
         vec![(State { state: "idle" }, idle), (State { state: "used" }, used)]
     });
-    let max = f64::from(pool.options().get_max_connections());
+    let max = f64::from(pool.max());
     registry
         .gauge_fn("db_client_connection_max", "Most connections the runtime pool may hold.", move || vec![((), max)]);
 }

@@ -120,7 +120,7 @@ async fn applied(connection: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error>
 /// # Errors
 /// When the database can't be asked.
 pub async fn missing(db: &Db) -> Result<Vec<i64>, sqlx::Error> {
-    let mut connection = db.runtime_pool().acquire().await?;
+    let mut connection = db.0.runtime.acquire().await?;
     let applied = match applied(&mut connection).await {
         // undefined_table: nothing was ever migrated here.
         Err(error) if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01")) => {
@@ -128,5 +128,6 @@ pub async fn missing(db: &Db) -> Result<Vec<i64>, sqlx::Error> {
         }
         other => other?,
     };
+    connection.give_back();
     Ok(MIGRATOR.iter().map(|migration| migration.version).filter(|version| !applied.contains(version)).collect())
 }

@@ -1,24 +1,28 @@
-//! Postgres: pools and settings here; transactions in `tx`, spans and metrics of statements in
-//! `traced`, error mapping in `errors`, schema in `migrations`, the boot self-test in `guard`.
+//! Postgres: settings here; pools that heal in `pool`, transactions in `tx`, their repetition in `retry`,
+//! spans and metrics of statements in `traced`, error mapping in `errors`, schema in `migrations`, the boot
+//! self-test in `guard`.
 
 pub mod errors;
 pub mod guard;
 pub mod metrics;
 pub mod migrations;
+mod pool;
+mod retry;
 mod traced;
 mod tx;
 
 use std::{sync::Arc, time::Duration};
 
 use opentelemetry::StringValue;
-use sqlx::{
-    ConnectOptions as _, Connection as _, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
 use tracing::log::LevelFilter;
 
-use self::metrics::{DbMetrics, Operation};
+use self::{
+    metrics::{DbMetrics, Operation},
+    pool::Pool,
+};
 pub use self::{
+    retry::retried,
     traced::Traced,
     tx::{SystemTx, TenantTx},
 };
@@ -60,6 +64,8 @@ section! {
         pub slow_acquire: Duration => Duration::from_millis(1)..=Duration::from_secs(60),
         /// A statement that takes longer is logged as `slow_query` and counted.
         pub slow_query: Duration => Duration::from_millis(1)..=Duration::from_secs(60),
+        /// Lets production reach another host without TLS: where the network encrypts by itself.
+        pub allow_plaintext: bool,
         /// `keel migrate` gives up after this time.
         pub migration_timeout: Duration => Duration::from_secs(1)..=Duration::from_secs(3_600),
     }
@@ -84,18 +90,13 @@ impl DatabaseConfig {
     }
 }
 
-/// A stale connection is found by asking, but only one that was idle this long: the question costs
-/// a round trip and 12 µs (research/performance.md).
-const IDLE_BEFORE_PING: Duration = Duration::from_secs(1);
-const PING_TIMEOUT: Duration = Duration::from_millis(250);
-
 /// The pools of one application. Cheap to clone; tenant data is behind [`TenantTx`] only.
 #[derive(Clone)]
 pub struct Db(Arc<Inner>);
 
 pub(crate) struct Inner {
-    runtime: PgPool,
-    system: PgPool,
+    runtime: Pool,
+    system: Pool,
     metrics: DbMetrics,
     telemetry: Telemetry,
     slow_query: Duration,
@@ -132,13 +133,19 @@ impl Db {
     ) -> Result<Self, String> {
         let url = |url: &Option<Secret>| url.as_ref().ok_or("no database URL".to_owned()).and_then(options);
         let runtime = url(&config.url)?;
+        let metrics = DbMetrics::new(registry, operations);
+        let pool = |max_connections, options| {
+            let (acquire_timeout, idle_timeout) = (config.acquire_timeout, config.idle_timeout);
+            let limits = pool::Limits { max_connections, acquire_timeout, idle_timeout };
+            Pool::build(limits, options, metrics.replaced.clone())
+        };
         let inner = Inner {
             server_address: Arc::<str>::from(runtime.get_host()).into(),
             server_port: i64::from(runtime.get_port()),
             namespace: Arc::<str>::from(runtime.get_database().unwrap_or_default()).into(),
-            runtime: pool(config, config.max_connections, runtime),
-            system: pool(config, config.system_max_connections, url(&config.system_url)?),
-            metrics: DbMetrics::new(registry, operations),
+            runtime: pool(config.max_connections, runtime),
+            system: pool(config.system_max_connections, url(&config.system_url)?),
+            metrics,
             telemetry: telemetry.clone(),
             slow_query: config.slow_query,
             slow_acquire: config.slow_acquire,
@@ -147,8 +154,15 @@ impl Db {
         Ok(Self(Arc::new(inner)))
     }
 
-    pub(crate) fn runtime_pool(&self) -> &PgPool {
-        &self.0.runtime
+    /// New connections are made with these URLs, and so with a rotated password; those that exist live on.
+    ///
+    /// # Errors
+    /// A URL that can't be read; nothing is changed then.
+    pub fn set_urls(&self, runtime: &Secret, system: &Secret) -> Result<(), String> {
+        let (runtime, system) = (options(runtime)?, options(system)?);
+        self.0.runtime.set_options(runtime);
+        self.0.system.set_options(system);
+        Ok(())
     }
 
     /// Whether the server answers both roles.
@@ -158,7 +172,7 @@ impl Db {
     /// not a lost server.
     pub async fn ping(&self) -> Result<(), sqlx::Error> {
         for pool in [&self.0.runtime, &self.0.system] {
-            pool.acquire().await?.ping().await?;
+            pool.ping().await?;
         }
         Ok(())
     }
@@ -168,22 +182,4 @@ impl Db {
         self.0.runtime.close().await;
         self.0.system.close().await;
     }
-}
-
-fn pool(config: &DatabaseConfig, max: u32, options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(max)
-        .acquire_timeout(config.acquire_timeout)
-        .idle_timeout(config.idle_timeout)
-        .acquire_slow_level(LevelFilter::Off)
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                if meta.idle_for < IDLE_BEFORE_PING {
-                    return Ok(true);
-                }
-                Ok(matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))))
-            })
-        })
-        .connect_lazy_with(options)
 }

@@ -24,8 +24,9 @@ use sqlx::{
 };
 
 use super::{
-    Inner,
+    Inner, errors,
     metrics::{Operation, Summary},
+    pool::Pool,
 };
 use crate::platform::telemetry::{context, off};
 
@@ -36,6 +37,7 @@ const SLOW_TEXT: usize = 200;
 pub struct Traced<'c> {
     pub(super) connection: &'c mut PgConnection,
     pub(super) db: &'c Inner,
+    pub(super) pool: &'c Pool,
     pub(super) summary: &'static str,
     /// Set while a statement is under way: a connection dropped then can't go back to the pool.
     pub(super) busy: &'c AtomicBool,
@@ -68,8 +70,18 @@ fn is_expected(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().is_some_and(|code| code.starts_with("23")))
 }
 
+fn is_read_only(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("25006"))
+}
+
+/// The answer, if it comes before a server that keeps its own limits must have sent one.
+async fn in_time<T>(pool: &Pool, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(pool.longest_wait(), work).await.unwrap_or_else(|_| Err(errors::silent()))
+}
+
 struct Measure<'c> {
     db: &'c Inner,
+    pool: &'c Pool,
     summary: &'static str,
     sql: SqlStr,
     busy: &'c AtomicBool,
@@ -82,15 +94,23 @@ struct Measure<'c> {
 
 impl<'c> Measure<'c> {
     fn start(traced: &Traced<'c>, sql: SqlStr) -> Self {
-        let Traced { db, summary, busy, failed, .. } = *traced;
+        let Traced { db, pool, summary, busy, failed, .. } = *traced;
         busy.store(true, Relaxed);
         let context = span(db, summary, sql.as_str());
-        Self { db, summary, sql, busy, failed, context, started: Instant::now(), rows: 0, finished: false }
+        Self { db, pool, summary, sql, busy, failed, context, started: Instant::now(), rows: 0, finished: false }
     }
 
     fn finish(&mut self, error: Option<&sqlx::Error>) {
         self.finished = true;
-        self.busy.store(false, Relaxed);
+        match error {
+            // `busy` stays set, so that it is closed: it is lost, or leads to a server that is no longer the
+            // primary. Those that are as old are no better.
+            Some(error) if errors::is_lost(error) || is_read_only(error) => self.pool.stale(),
+            _ => {
+                self.pool.answered();
+                self.busy.store(false, Relaxed);
+            }
+        }
         if error.is_some() {
             self.failed.store(true, Relaxed);
         }
@@ -242,7 +262,7 @@ impl<'c> Executor<'c> for Traced<'c> {
         let parts = Parts::of(query);
         Box::pin(async move {
             let mut measure = Measure::start(&self, parts.sql.clone());
-            let result = self.connection.execute(parts).await;
+            let result = in_time(self.pool, self.connection.execute(parts)).await;
             measure.rows = result.as_ref().map_or(0, |done| done.rows_affected().cast_signed());
             measure.finish(result.as_ref().err());
             result
@@ -256,7 +276,8 @@ impl<'c> Executor<'c> for Traced<'c> {
     {
         let parts = Parts::of(query);
         let measure = Measure::start(&self, parts.sql.clone());
-        Box::pin(Rows { rows: self.connection.fetch_many(parts), measure })
+        let limit = Box::pin(tokio::time::sleep(self.pool.longest_wait()));
+        Box::pin(Rows { rows: self.connection.fetch_many(parts), measure, limit })
     }
 
     fn fetch_optional<'e, 'q: 'e, Q>(self, query: Q) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
@@ -267,7 +288,7 @@ impl<'c> Executor<'c> for Traced<'c> {
         let parts = Parts::of(query);
         Box::pin(async move {
             let mut measure = Measure::start(&self, parts.sql.clone());
-            let result = self.connection.fetch_optional(parts).await;
+            let result = in_time(self.pool, self.connection.fetch_optional(parts)).await;
             measure.rows = i64::from(matches!(result, Ok(Some(_))));
             measure.finish(result.as_ref().err());
             result
@@ -297,6 +318,7 @@ impl<'c> Executor<'c> for Traced<'c> {
 struct Rows<'e> {
     rows: BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>,
     measure: Measure<'e>,
+    limit: Pin<Box<tokio::time::Sleep>>,
 }
 
 impl Stream for Rows<'_> {
@@ -304,7 +326,13 @@ impl Stream for Rows<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let next = std::task::ready!(this.rows.poll_next_unpin(cx));
+        let next = match this.rows.poll_next_unpin(cx) {
+            Poll::Ready(next) => next,
+            Poll::Pending if !this.measure.finished && this.limit.as_mut().poll(cx).is_ready() => {
+                Some(Err(errors::silent()))
+            }
+            Poll::Pending => return Poll::Pending,
+        };
         match &next {
             Some(Ok(Either::Right(_))) => this.measure.rows += 1,
             Some(Ok(Either::Left(_))) => {}

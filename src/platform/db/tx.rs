@@ -9,17 +9,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{AssertSqlSafe, Executor as _, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, Executor as _};
 
-use super::{Db, Inner, Traced, errors};
+use super::{
+    Db, Inner, Traced, errors,
+    pool::{Borrowed, Pool},
+};
 use crate::platform::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     telemetry::{context, propagation},
     tenancy::TenantId,
 };
 
 /// A rollback is one round trip; a server that can't do it in this time has lost the connection.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
+/// BEGIN waits for nothing: a server that can't do it in this time has lost the connection too.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Connections tried before a request fails. One stale connection condemns the older ones, so the second is new.
+const MOST_BEGINS: u32 = 3;
+/// With less than this left, work is not begun.
+const SHORTEST_WORK: Duration = Duration::from_millis(5);
 
 /// A transaction that sees and writes the rows of one tenant, by row-level security.
 pub struct TenantTx {
@@ -76,81 +85,122 @@ impl SystemTx {
 
 /// An open transaction on a borrowed connection, which goes back to the pool only when it is clean.
 struct Session {
-    connection: Option<PoolConnection<Postgres>>,
+    connection: Option<Borrowed>,
+    pool: Pool,
     db: Db,
     busy: AtomicBool,
     failed: AtomicBool,
 }
 
 impl Session {
-    async fn begin(db: &Db, pool: &PgPool, also: &str) -> Result<Self> {
-        let connection = acquire(&db.0, pool).await.map_err(|error| errors::unreachable(&error))?;
-        let session = Self {
-            connection: Some(connection),
-            db: db.clone(),
-            busy: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
-        };
+    async fn begin(db: &Db, pool: &Pool, also: &str) -> Result<Self> {
         // Who is asking, visible in pg_stat_activity and the server's log, without a comment in the
         // statement: that would defeat the statement cache (trap 17).
         let who = propagation::sampled_traceparent()
             .map(|traceparent| format!("; set local application_name = '{traceparent}'"))
             .unwrap_or_default();
-        session.control(&format!("begin{also}{who}")).await
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let limit = limit(pool)?;
+            let connection = acquire(&db.0, pool).await.map_err(|error| errors::unreachable(&error))?;
+            let mut session = Self {
+                connection: Some(connection),
+                pool: pool.clone(),
+                db: db.clone(),
+                busy: AtomicBool::new(false),
+                failed: AtomicBool::new(false),
+            };
+            match session.control(&format!("begin{also}{limit}{who}"), BEGIN_TIMEOUT).await {
+                Ok(()) => return Ok(session),
+                // Nothing was done yet: on another connection it may go well.
+                Err(error) if errors::is_lost(&error) && tries < MOST_BEGINS => {}
+                Err(error) => return Err(errors::unreachable(&error)),
+            }
+        }
     }
 
     /// BEGIN and COMMIT: by the simple protocol, not traced but paid for by the request.
-    async fn control(mut self, sql: &str) -> Result<Self> {
+    async fn control(&mut self, sql: &str, limit: Duration) -> Result<(), sqlx::Error> {
         let connection = self.connection.as_deref_mut().expect("taken only by commit and drop");
         self.busy.store(true, Relaxed);
         let started = Instant::now();
-        let result = connection.execute(AssertSqlSafe(sql)).await;
+        let answer = tokio::time::timeout(limit, connection.execute(AssertSqlSafe(sql))).await;
         context::with_current(|request| request.cost.add_db_time(started.elapsed()));
         // After an error the state of the connection is unknown: `busy` stays set and it is closed.
-        result.map_err(|error| errors::from_sqlx(&error))?;
-        self.busy.store(false, Relaxed);
-        Ok(self)
+        match answer.unwrap_or_else(|_| Err(errors::silent())) {
+            Ok(_) => {
+                self.pool.answered();
+                self.busy.store(false, Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                if errors::is_lost(&error) {
+                    self.pool.stale();
+                }
+                Err(error)
+            }
+        }
     }
 
     fn traced(&mut self, summary: &'static str) -> Traced<'_> {
         Traced {
             connection: self.connection.as_deref_mut().expect("taken only by commit and drop"),
             db: &self.db.0,
+            pool: &self.pool,
             summary,
             busy: &self.busy,
             failed: &self.failed,
         }
     }
 
-    async fn commit(self) -> Result<()> {
+    async fn commit(mut self) -> Result<()> {
         if self.failed.load(Relaxed) {
             return Err(Error::internal("a statement of this transaction failed; it can't be committed"));
         }
-        let mut done = self.control("commit").await?;
-        drop(done.connection.take());
+        let limit = self.pool.longest_wait();
+        self.control("commit", limit).await.map_err(|error| errors::from_sqlx(&error))?;
+        if let Some(connection) = self.connection.take() {
+            connection.give_back();
+        }
         Ok(())
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        let runtime = tokio::runtime::Handle::try_current();
-        if let (false, Ok(runtime)) = (self.busy.load(Relaxed), runtime) {
+        // In the middle of a statement there is nothing to save: dropped as it is, it is closed.
+        let Some(mut connection) = self.connection.take().filter(|_| !self.busy.load(Relaxed)) else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let rollback = connection.execute("rollback");
-                if !matches!(tokio::time::timeout(ROLLBACK_TIMEOUT, rollback).await, Ok(Ok(_))) {
-                    connection.close_on_drop();
+                if matches!(tokio::time::timeout(ROLLBACK_TIMEOUT, rollback).await, Ok(Ok(_))) {
+                    connection.give_back();
                 }
             });
-        } else {
-            connection.close_on_drop();
         }
     }
 }
 
+/// What is left of the request for each of its statements, where that is less than the role allows: it goes
+/// with BEGIN, in the same round trip.
+///
+/// # Errors
+/// `Timeout` when nothing is left.
+fn limit(pool: &Pool) -> Result<String> {
+    match context::time_left() {
+        Some(left) if left < SHORTEST_WORK => {
+            Err(Error::new(Kind::Timeout, "deadline_exceeded", "The request took longer than the service allows."))
+        }
+        Some(left) if left < pool.statement_timeout() => {
+            Ok(format!("; set local statement_timeout = {}", left.as_millis()))
+        }
+        _ => Ok(String::new()),
+    }
+}
+
 /// A connection, with its wait measured.
-async fn acquire(db: &Inner, pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+async fn acquire(db: &Inner, pool: &Pool) -> Result<Borrowed, sqlx::Error> {
     struct Pending<'a>(&'a prometheus::Gauge);
     impl Drop for Pending<'_> {
         fn drop(&mut self) {
@@ -169,7 +219,7 @@ async fn acquire(db: &Inner, pool: &PgPool) -> Result<PoolConnection<Postgres>, 
         tracing::warn!(
             duration_ms = waited.as_secs_f64() * 1_000.0,
             connections = pool.size(),
-            idle = pool.num_idle() as u64,
+            idle = pool.idle() as u64,
             succeeded = result.is_ok(),
             "slow_acquire"
         );

@@ -1,7 +1,13 @@
 //! The caller of a request. A handler states the scope it needs in its signature:
-//! `caller: Caller<Write>`; without a caller there is no tenant and so no data.
+//! `caller: Caller<Write>`; without a caller there is no tenant and so no data. Who is let in is
+//! decided in this order: failed attempts of the client, key, rate of the tenant, its share, scope.
 
-use std::marker::PhantomData;
+use std::{
+    marker::PhantomData,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::FromRequestParts,
@@ -9,12 +15,65 @@ use axum::{
 };
 use opentelemetry::{KeyValue, trace::TraceContextExt as _};
 
-use super::rate_limit::RateLimiter;
-use crate::platform::{
-    error::{Error, Kind},
-    telemetry::{attribute, context, security},
-    tenancy::{PrincipalId, Scope, TenantId, directory::Directory},
+use super::{
+    gcra::Gcra,
+    overload::{Gate, Share},
+    rate_limit::RateLimiter,
 };
+use crate::platform::{
+    error::{Error, Kind, Result},
+    telemetry::{attribute, context, security},
+    tenancy::{
+        PrincipalId, Scope, TenantId,
+        directory::{Directory, Identity},
+    },
+};
+
+/// What callers have to pass. Cheap to clone.
+#[derive(Clone)]
+pub struct Admission(Arc<Doors>);
+
+struct Doors {
+    directory: Directory,
+    limiter: RateLimiter,
+    gate: Gate,
+    /// Failed attempts, by client; none is counted without it.
+    failures: Option<Gcra<IpAddr>>,
+}
+
+impl Admission {
+    /// `failures_per_minute` is how many attempts of one client may fail; 0 for any number.
+    pub fn new(directory: Directory, limiter: RateLimiter, gate: Gate, failures_per_minute: u32) -> Self {
+        let each = (failures_per_minute > 0).then(|| Duration::from_secs(60) / failures_per_minute);
+        let failures = each.map(|each| Gcra::new(each, failures_per_minute));
+        Self(Arc::new(Doors { directory, limiter, gate, failures }))
+    }
+
+    /// Whose key it is. A client that tries keys is stopped before they are looked up; a key that was good
+    /// lately is not kept out by another client behind the same address.
+    async fn authenticate(&self, key: &str) -> Result<Identity> {
+        let Doors { directory, failures, .. } = &*self.0;
+        let client = context::with_current(|request| request.client).flatten();
+        let counted = failures.as_ref().zip(client);
+        let wait = counted.and_then(|(failures, client)| failures.wait(&client, Instant::now()));
+        if let Some(wait) = wait.filter(|_| !directory.knows(key)) {
+            security::Event::AuthenticationLimited.record();
+            let mut error =
+                Error::new(Kind::RateLimited, "too_many_failures", "Too many API keys of yours were not valid. Wait.");
+            error.retry_after = Some(wait);
+            return Err(error);
+        }
+        directory.authenticate(key).await.inspect_err(|error| {
+            if error.kind == Kind::Unauthenticated {
+                security::Event::AuthenticationFailed.record();
+                if let Some((failures, client)) = counted {
+                    // Refused or not: the next attempt is asked first.
+                    let _counted = failures.take(client, Instant::now());
+                }
+            }
+        })
+    }
+}
 
 /// A scope as a type.
 pub trait Needs: Send {
@@ -36,30 +95,29 @@ impl Needs for Write {
 }
 
 /// An authenticated caller that may do what the route needs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Caller<N> {
     pub tenant: TenantId,
     pub principal: PrincipalId,
     needs: PhantomData<N>,
+    /// Counts for its tenant as long as the handler keeps it.
+    _share: Arc<Share>,
 }
 
 impl<N: Needs, S: Send + Sync> FromRequestParts<S> for Caller<N> {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        let directory = parts
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let admission = parts
             .extensions
-            .get::<Directory>()
-            .ok_or_else(|| Error::internal("the directory of API keys is not in the layers"))?;
+            .get::<Admission>()
+            .cloned()
+            .ok_or_else(|| Error::internal("the admission of callers is not in the layers"))?;
         let header = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
             Error::new(Kind::Unauthenticated, "missing_api_key", "Send the API key as Authorization: Bearer <key>.")
         })?;
         let key = header.to_str().ok().and_then(bearer).unwrap_or_default();
-        let found = directory.authenticate(key).await.inspect_err(|error| {
-            if error.kind == Kind::Unauthenticated {
-                security::Event::AuthenticationFailed.record();
-            }
-        })?;
+        let found = admission.authenticate(key).await?;
         context::with_current(|request| request.set_caller(found.tenant, found.principal.clone()));
         opentelemetry::Context::map_current(|cx| {
             let span = cx.span();
@@ -68,11 +126,11 @@ impl<N: Needs, S: Send + Sync> FromRequestParts<S> for Caller<N> {
                 span.set_attribute(KeyValue::new("user.id", found.principal.as_str().to_owned()));
             }
         });
-        let limiter = parts.extensions.get::<RateLimiter>();
-        let quota = limiter.map_or(Ok(None), |limiter| limiter.take(found.tenant));
+        let quota = admission.0.limiter.take(found.tenant).await;
         if let Some(quota) = quota.inspect_err(|_| security::Event::RateLimitExceeded.record())? {
             context::with_current(|request| request.set_quota(quota));
         }
+        let share = admission.0.gate.share(found.tenant)?;
         if found.scope < N::SCOPE {
             security::Event::AuthorizationFailed.record();
             return Err(Error::new(
@@ -81,7 +139,7 @@ impl<N: Needs, S: Send + Sync> FromRequestParts<S> for Caller<N> {
                 "The API key may not do this; it needs the scope write.",
             ));
         }
-        Ok(Self { tenant: found.tenant, principal: found.principal, needs: PhantomData })
+        Ok(Self { tenant: found.tenant, principal: found.principal, needs: PhantomData, _share: Arc::new(share) })
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Cow,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context as TaskContext, Poll},
@@ -11,9 +12,9 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    extract::Request,
+    extract::{ConnectInfo, Request},
     http::{HeaderMap, HeaderName, HeaderValue, header},
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use opentelemetry::{
@@ -55,6 +56,11 @@ fn accepted(headers: &HeaderMap, name: &str) -> Option<String> {
     (plain && (1..=64).contains(&value.len()) && harmless()).then(|| value.to_owned())
 }
 
+fn client(shared: &Shared, request: &Request) -> Option<IpAddr> {
+    let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
+    Some(shared.settings.proxies.client(peer.ip(), request.headers()))
+}
+
 /// A request under way. Dropping it records what is known by then.
 pub(super) struct Exchange {
     shared: Arc<Shared>,
@@ -80,6 +86,8 @@ impl Exchange {
         let mut path = Sink::Log.text(request.uri().path()).into_owned();
         path.truncate(path.floor_char_boundary(MAX_PATH));
         let mut context = RequestContext::new(request_id, correlation_id, route.method, route.template, path);
+        context.client = client(shared, request);
+        context.deadline = Some(context.started + shared.settings.request_timeout);
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         shared.metrics.active.inc();
         let span = if quiet { Context::new() } else { span::start(shared, request, route, &context) };
@@ -94,6 +102,29 @@ impl Exchange {
             status: CLIENT_GONE,
             failed: None,
         }
+    }
+
+    /// The answer to a request that is not taken on: counted, with its ids, and nothing else.
+    pub fn refuse(shared: &Arc<Shared>, request: &Request) -> Response {
+        let route = Route::of(request);
+        let request_id = accepted(request.headers(), "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
+        let correlation_id = accepted(request.headers(), "x-correlation-id").unwrap_or_else(|| request_id.clone());
+        let context = RequestContext::new(request_id, correlation_id, route.method, route.template, String::new());
+        shared.metrics.active.inc();
+        let refused = Self {
+            span: span::untold(shared, request),
+            shared: Arc::clone(shared),
+            context: Arc::new(context),
+            quiet: true,
+            request_bytes: 0,
+            response_bytes: 0,
+            status: CLIENT_GONE,
+            failed: None,
+        };
+        let error = shared.gate.refuse("concurrency");
+        let _inside = refused.span.clone().attach();
+        let response = context::enter(Arc::clone(&refused.context), || error.into_response());
+        refused.respond(response)
     }
 
     /// Adds the ids and ties the end of the exchange to the end of the body.

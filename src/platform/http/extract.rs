@@ -10,7 +10,7 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use super::limits::Deadline;
+use super::limits::BodyBudget;
 use crate::platform::{
     error::{Error, FieldError, Kind},
     idempotency::IdempotencyKey,
@@ -18,6 +18,8 @@ use crate::platform::{
 
 /// serde_json stops at 128 levels; nothing here is deeper than 5.
 const MAX_JSON_DEPTH: usize = 32;
+/// Members of one array or object.
+const MAX_JSON_MEMBERS: usize = 1_000;
 
 /// A JSON body, in and out.
 #[derive(Debug)]
@@ -43,16 +45,26 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
                 "Send the body as application/json in UTF-8.",
             ));
         }
-        let limit = request.extensions().get::<Deadline>().copied();
-        let read = Bytes::from_request(request, state);
-        let read = match limit {
-            Some(limit) => tokio::time::timeout_at(limit.0, read).await,
-            None => Ok(read.await),
-        };
-        let body = read.map_err(|_| Error::new(Kind::Timeout, "body_timeout", "The body did not arrive in time."))?;
+        let too_large =
+            || Error::new(Kind::TooLarge, "body_too_large", "The body is larger than this service accepts.");
+        let budget = request
+            .extensions()
+            .get::<BodyBudget>()
+            .cloned()
+            .ok_or_else(|| Error::internal("the budget of the body is not in the layers"))?;
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length: Option<u64> = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        if length.is_some_and(|length| length > budget.limit as u64) {
+            return Err(too_large());
+        }
+        // Without a length it may become as large as any.
+        let _memory = budget.gate.body(length.unwrap_or(budget.limit as u64)).await?;
+        let read = tokio::time::timeout_at(budget.until, Bytes::from_request(request, state)).await;
+        let body =
+            read.map_err(|_| Error::new(Kind::SlowRequest, "body_timeout", "The body did not arrive in time."))?;
         let body = body.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Error::new(Kind::TooLarge, "body_too_large", "The body is larger than this service accepts.")
+                too_large()
             } else {
                 Error::new(Kind::Malformed, "body_unreadable", "The body ended early.").caused_by(rejection)
             }
@@ -73,8 +85,12 @@ fn is_json(request: &Request) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    if depth(body) > MAX_JSON_DEPTH {
+    let shape = Shape::of(body);
+    if shape.depth > MAX_JSON_DEPTH {
         return Err(Error::new(Kind::Malformed, "json_too_deep", "The JSON is nested too deeply."));
+    }
+    if shape.longest > MAX_JSON_MEMBERS {
+        return Err(Error::new(Kind::Malformed, "json_array_too_long", "An array or object has too many members."));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -102,23 +118,42 @@ fn message(error: &serde_json::Error) -> String {
     }
 }
 
-/// Deepest nesting of arrays and objects, without parsing: text in strings does not count.
-fn depth(body: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in body {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
+/// How large a document is, found without parsing it: text in strings does not count.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Shape {
+    /// Deepest nesting of arrays and objects.
+    depth: usize,
+    /// Most members of one of them.
+    longest: usize,
+}
+
+impl Shape {
+    fn of(body: &[u8]) -> Self {
+        let (mut shape, mut in_string, mut escaped) = (Self::default(), false, false);
+        let mut depth = 0_usize;
+        // Of those that are open, up to one more than may be.
+        let mut members = [0_usize; MAX_JSON_DEPTH + 1];
+        for byte in body {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if in_string => escaped = true,
+                b'"' => in_string = !in_string,
+                b'[' | b'{' if !in_string => {
+                    depth += 1;
+                    shape.depth = shape.depth.max(depth);
+                    members[depth.min(MAX_JSON_DEPTH)] = 1;
+                }
+                b',' if !in_string => {
+                    let members = &mut members[depth.min(MAX_JSON_DEPTH)];
+                    *members += 1;
+                    shape.longest = shape.longest.max(*members);
+                }
+                b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+                _ => {}
             }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
         }
+        shape
     }
-    deepest
 }
 
 /// Query parameters; unknown ones are an error, because a mistyped filter must not return everything.
@@ -176,9 +211,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn depth_counts_brackets_outside_strings() {
-        assert_eq!(depth(br#"{"a":[{"b":"[[[{{{\"[["}]}"#), 3);
-        assert_eq!(depth(&vec![b'['; 10_000]), 10_000);
+    fn a_shape_counts_brackets_and_commas_outside_strings() {
+        assert_eq!(Shape::of(br#"{"a":[{"b":"[[[{{{,,\"[["}]}"#), Shape { depth: 3, longest: 0 });
+        assert_eq!(Shape::of(&vec![b'['; 10_000]).depth, 10_000);
+        assert_eq!(Shape::of(b"[[1,2,3],[1,2],{\"a\":[1,2,3,4]}]").longest, 4);
+        assert_eq!(Shape::of(&[b"[".as_slice(), &b"1,".repeat(2_000)].concat()).longest, 2_001);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! 1. `NormalizePath` — a trailing slash is no other resource; must see the path before routing does.
 //! 2. `Observe` — outside everything that can answer, so that every answer is counted; inside the
-//!    router, because only there the route template is known.
+//!    router, because only there the route template is known. It asks the gate of `overload` first: what
+//!    is refused there costs no span and no line.
 //! 3. CORS — answers preflights itself; they are observed but need no caller.
 //! 4. Compression — outside the deadline: it works while the body is sent.
-//! 5. `started` — nothing of the API before the database is known to be safe.
+//! 5. `started` — no address without end, and nothing of the API before the database is known to be safe.
 //! 6. `deadline` — the task, the time limit and the panic boundary of the request.
-//! 7. Body limit, directory of API keys — what extractors find.
+//! 7. Body limit, directory of API keys, limits of tenants — what extractors find.
 
 use axum::{
     Extension, Router,
@@ -24,14 +25,13 @@ use tower_http::{
 
 use super::{
     HttpConfig,
+    auth::Admission,
     limits::{self, Shelter},
     observe::Observe,
-    rate_limit::RateLimiter,
 };
 use crate::platform::{
     error::{Error, Kind},
     lifecycle::Health,
-    tenancy::directory::Directory,
 };
 
 /// Wraps the routes of the public port.
@@ -39,8 +39,7 @@ pub fn apply(
     routes: Router,
     config: &HttpConfig,
     observe: Observe,
-    directory: Directory,
-    limiter: RateLimiter,
+    admission: Admission,
     health: Health,
     shelter: Shelter,
 ) -> NormalizePath<Router> {
@@ -49,8 +48,7 @@ pub fn apply(
         .method_not_allowed_fallback(async || {
             Error::new(Kind::MethodNotAllowed, "method_not_allowed", "This route does not take that method.")
         })
-        .layer(Extension(directory))
-        .layer(Extension(limiter))
+        .layer(Extension(admission))
         .layer(DefaultBodyLimit::max(config.body_limit.0))
         .layer(middleware::from_fn_with_state(shelter.clone(), limits::deadline))
         .layer(middleware::from_fn_with_state((health, shelter), limits::started))

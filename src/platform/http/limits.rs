@@ -2,7 +2,7 @@
 //! that hangs up can't cut it in the middle of a transaction (trap 1), and a panic ends only it.
 //! Before the database is known to be safe, nothing of the API is answered at all.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -13,41 +13,49 @@ use opentelemetry::trace::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::late::{LateFaults, Parcel};
-use crate::{
-    labels,
-    platform::{
-        error::{Error, Kind},
-        lifecycle::Health,
-        telemetry::{
-            context,
-            metrics::{Counter, Registry},
-        },
-    },
+use super::{
+    HttpConfig,
+    late::{LateFaults, Parcel},
+    overload::{Gate, Place},
+};
+use crate::platform::{
+    error::{Error, Kind},
+    lifecycle::Health,
+    telemetry::context,
 };
 
 /// Where the work of requests runs; shutdown waits for it. Cheap to clone.
 #[derive(Clone)]
 pub struct Shelter {
     limit: Duration,
+    body_timeout: Duration,
+    body_limit: usize,
     tasks: TaskTracker,
-    shed: Counter<Shed>,
+    gate: Gate,
 }
 
-labels! {
-    pub struct Shed { reason: &'static str = "_OTHER" }
-}
+/// Longest address, in bytes.
+const LONGEST_URI: usize = 8 << 10;
 
-/// When the request must be answered; extractors that wait for the client mind it.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadline(pub Instant);
+/// What reading the body of a request may cost.
+#[derive(Clone)]
+pub struct BodyBudget {
+    /// By when all of it must be there.
+    pub until: Instant,
+    /// In bytes.
+    pub limit: usize,
+    pub gate: Gate,
+}
 
 impl Shelter {
-    pub fn new(limit: Duration, registry: &Registry) -> Self {
-        let shed: Counter<Shed> =
-            registry.counter("http_server_requests_shed_total", "Requests refused unread, by reason.", 8);
-        shed.with(&Shed { reason: "not_ready" });
-        Self { limit, tasks: TaskTracker::new(), shed }
+    pub fn new(http: &HttpConfig, gate: &Gate) -> Self {
+        Self {
+            limit: http.request_timeout,
+            body_timeout: http.body_timeout,
+            body_limit: http.body_limit.0,
+            tasks: TaskTracker::new(),
+            gate: gate.clone(),
+        }
     }
 
     /// Waits until all work has ended, that of clients who left included.
@@ -59,11 +67,16 @@ impl Shelter {
 
 /// Runs the rest of the stack in a task, for at most the deadline.
 pub async fn deadline(State(shelter): State<Shelter>, mut request: Request, next: Next) -> Response {
-    let deadline = Instant::now() + shelter.limit;
-    request.extensions_mut().insert(Deadline(deadline));
+    let now = Instant::now();
+    let deadline = now + shelter.limit;
+    let (until, limit, gate) = (now + shelter.body_timeout, shelter.body_limit, shelter.gate.clone());
+    request.extensions_mut().insert(BodyBudget { until, limit, gate });
+    // Held by the work, not by who waits for it: a client that leaves makes no room.
+    let place = request.extensions_mut().remove::<Arc<Place>>();
     let (mut parcel, _waiting) = Parcel::new(request.extensions().get::<LateFaults>().cloned());
     let work = next.run(request);
     let work = async move {
+        let _place = place;
         parcel.response = Some(work.await);
         parcel
     }
@@ -85,9 +98,14 @@ pub async fn deadline(State(shelter): State<Shelter>, mut request: Request, next
 
 /// Refuses the API until the start is over: with an unsafe role every answer could be another tenant's.
 pub async fn started(State((health, shelter)): State<(Health, Shelter)>, request: Request, next: Next) -> Response {
-    if health.started() || !request.uri().path().starts_with("/v1/") {
+    let uri = request.uri();
+    if uri.path_and_query().is_some_and(|text| text.as_str().len() > LONGEST_URI) {
+        return Error::new(Kind::UriTooLong, "uri_too_long", "The address is longer than this service reads.")
+            .into_response();
+    }
+    if health.started() || !uri.path().starts_with("/v1/") {
         return next.run(request).await;
     }
-    shelter.shed.with(&Shed { reason: "not_ready" }).inc();
+    shelter.gate.count("not_ready");
     Error::unavailable("not_ready", "The service is starting. Try again shortly.").into_response()
 }

@@ -1,14 +1,18 @@
 //! The public HTTP edge. Requests pass `server` (sockets), `layers` (the ordered list), `observe`
-//! (span, metrics, canonical line), `limits` (deadline, panics), then extractors and handlers.
+//! (span, metrics, canonical line) and `overload` (what is taken on at once), `limits` (deadline, panics),
+//! then extractors and handlers.
 
 pub mod auth;
 pub mod docs;
 mod exchange;
 pub mod extract;
+pub mod forwarded;
+mod gcra;
 mod late;
 pub mod layers;
 pub mod limits;
 pub mod observe;
+pub mod overload;
 pub mod pagination;
 pub mod problem;
 pub mod rate_limit;
@@ -19,7 +23,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     platform::{
-        config::{ByteSize, Faults},
+        config::{ByteSize, Environment, Faults, Setting as _},
         telemetry::propagation::TrustTraceContext,
     },
     section,
@@ -32,12 +36,30 @@ section! {
         pub bind: SocketAddr,
         /// Connections held at once; the next one waits in the kernel's queue.
         pub max_connections: usize => 1..=100_000,
-        /// Longest time from a request's first byte to the end of its head, and a connection's idle time.
-        pub head_timeout: Duration => Duration::from_secs(1)..=Duration::from_secs(600),
+        /// Connections of one peer address; 0 for no limit. Peers in `trusted_proxies` have none.
+        pub max_connections_per_peer: usize => 0..=100_000,
+        /// Addresses or networks of the proxies in front, whose `X-Forwarded-For` is believed.
+        pub trusted_proxies: Vec<String>,
+        /// How long a connection may wait for its next request.
+        pub idle_timeout: Duration => Duration::from_millis(100)..=Duration::from_secs(3_600),
+        /// Longest time from a request's first byte to the end of its head; and for a new connection to say anything.
+        pub head_timeout: Duration => Duration::from_millis(100)..=Duration::from_secs(600),
+        /// Longest time for a body to arrive; after it the answer is 408.
+        pub body_timeout: Duration => Duration::from_millis(100)..=Duration::from_secs(300),
+        /// A client that takes nothing of its answer for this time is cut off.
+        pub write_timeout: Duration => Duration::from_millis(100)..=Duration::from_secs(600),
         /// Longest time for a whole request; after it the answer is 504.
         pub request_timeout: Duration => Duration::from_millis(100)..=Duration::from_secs(300),
         /// Largest request body.
         pub body_limit: ByteSize => ByteSize(1024)..=ByteSize(64 << 20),
+        /// Memory for all bodies that are being read.
+        pub body_memory: ByteSize => ByteSize(1024)..=ByteSize(4 << 30),
+        /// Requests handled at once; what is more waits for `queue_timeout`, then gets 503.
+        pub max_concurrent_requests: usize => 1..=100_000,
+        /// How long a request waits for its turn.
+        pub queue_timeout: Duration => Duration::ZERO..=Duration::from_secs(5),
+        /// Percentage of `max_concurrent_requests` that one tenant may have once half of them are taken.
+        pub tenant_share: usize => 1..=100,
         /// Origins that browsers may call from; none by default, `*` for any.
         pub cors_origins: Vec<String>,
         /// What an inbound `traceparent` may do: continue the caller's trace, link to it, or nothing.
@@ -54,7 +76,28 @@ section! {
 }
 
 impl HttpConfig {
-    pub fn check(&self, faults: &mut Faults) {
+    pub fn check(&self, environment: Environment, faults: &mut Faults) {
+        if let Err(network) = forwarded::Proxies::parse(&self.trusted_proxies) {
+            faults.add(format!("http.trusted_proxies: expected an address or 10.0.0.0/8, got \"{network}\""));
+        }
+        if self.body_timeout >= self.request_timeout {
+            faults.add(format!(
+                "http.body_timeout: {} must be shorter than http.request_timeout, {}",
+                self.body_timeout.show(),
+                self.request_timeout.show()
+            ));
+        }
+        if self.body_memory.0 < self.body_limit.0 {
+            faults.add("http.body_memory: must be at least http.body_limit, or no body of that size is ever read");
+        }
+        if environment == Environment::Production {
+            if self.cors_origins.iter().any(|origin| origin == "*") {
+                faults.add("http.cors_origins: \"*\" lets every site call with a user's key; name the origins");
+            }
+            if self.server_timing {
+                faults.add("http.server_timing: tells strangers where the time goes; for development only");
+            }
+        }
         for budget in &self.query_budgets {
             if observe::budget(budget).is_none() {
                 faults.add(format!("http.query_budgets: expected METHOD /route=number, got \"{budget}\""));

@@ -5,13 +5,14 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::AtomicBool},
     task::{Context as TaskContext, Poll},
+    time::Duration,
 };
 
 use axum::{extract::Request, response::Response};
 use opentelemetry::trace::FutureExt as _;
 use tower::{Layer, Service};
 
-use super::{HttpConfig, exchange::Exchange, late::LateFaults};
+use super::{HttpConfig, exchange::Exchange, forwarded::Proxies, late::LateFaults, overload::Gate};
 use crate::{
     labels,
     platform::telemetry::{
@@ -58,6 +59,8 @@ const QUERIES: &[f64] = &[0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 /// What of the configuration the observing layer minds.
 pub(super) struct Settings {
     pub trust: TrustTraceContext,
+    pub proxies: Proxies,
+    pub request_timeout: Duration,
     pub baggage_keys: Vec<String>,
     pub server_timing: bool,
     query_budget: u32,
@@ -68,6 +71,9 @@ impl Settings {
     fn of(http: &HttpConfig) -> Self {
         Self {
             trust: http.trust_trace_context,
+            // What can't be read was refused at the start.
+            proxies: Proxies::parse(&http.trusted_proxies).unwrap_or_default(),
+            request_timeout: http.request_timeout,
             baggage_keys: http.baggage_keys.clone(),
             server_timing: http.server_timing,
             query_budget: http.query_budget,
@@ -98,12 +104,19 @@ pub(super) struct Shared {
     pub telemetry: Telemetry,
     pub tenants: TenantLabels,
     pub settings: Settings,
+    pub gate: Gate,
     /// Until the first request of the process is done.
     pub cold: AtomicBool,
 }
 
 impl Observe {
-    pub fn new(telemetry: &Telemetry, registry: &Registry, tenants: &TenantLabels, http: &HttpConfig) -> Self {
+    pub fn new(
+        telemetry: &Telemetry,
+        registry: &Registry,
+        tenants: &TenantLabels,
+        http: &HttpConfig,
+        gate: &Gate,
+    ) -> Self {
         let active: Gauge = registry.gauge("http_server_active_requests", "Requests being handled now.", 1);
         let unhandled: Counter<Unhandled> =
             registry.counter("unhandled_errors_total", "Failures no handler expected: errors (500) and panics.", 4);
@@ -128,6 +141,7 @@ impl Observe {
             telemetry,
             tenants,
             settings: Settings::of(http),
+            gate: gate.clone(),
             cold: AtomicBool::new(true),
         }))
     }
@@ -150,8 +164,9 @@ pub struct Observed<S> {
 
 impl<S> Service<Request> for Observed<S>
 where
-    S: Service<Request, Response = Response> + Send,
+    S: Service<Request, Response = Response> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    S::Error: Send,
 {
     type Response = Response;
     type Error = S::Error;
@@ -165,15 +180,39 @@ where
         if off::all() {
             return Box::pin(self.inner.call(request));
         }
+        // Probes and documents are let in whatever there is to do.
+        if !request.uri().path().starts_with("/v1/") {
+            return Box::pin(self.observed(request));
+        }
+        if let Some(place) = self.shared.gate.try_enter() {
+            request.extensions_mut().insert(Arc::new(place));
+            return Box::pin(self.observed(request));
+        }
+        let mut waiting = Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) };
+        Box::pin(async move {
+            let Some(place) = waiting.shared.gate.enter().await else {
+                return Ok(Exchange::refuse(&waiting.shared, &request));
+            };
+            request.extensions_mut().insert(Arc::new(place));
+            waiting.observed(request).await
+        })
+    }
+}
+
+impl<S> Observed<S>
+where
+    S: Service<Request, Response = Response>,
+{
+    fn observed(&mut self, mut request: Request) -> impl Future<Output = Result<Response, S::Error>> + use<S> {
         let exchange = Exchange::start(&self.shared, &request);
         request.extensions_mut().insert(LateFaults(Arc::clone(&self.shared)));
         let (context, span) = (Arc::clone(&exchange.context), exchange.span.clone());
         let work = context::scope(context, self.inner.call(request)).with_context(span);
-        Box::pin(async move {
+        async move {
             // Dropped before `respond` = the client is gone.
             let exchange = exchange;
             let response = work.await?;
             Ok(exchange.respond(response))
-        })
+        }
     }
 }

@@ -39,18 +39,23 @@ pub struct Page<T> {
 
 /// Makes and reads the cursors of all lists.
 #[derive(Clone)]
-pub struct Cursors(hmac::Key);
+pub struct Cursors(Pepper);
 
 /// Half of an HMAC-SHA-256: 128 bits, as RFC 2104 §5 allows.
 const TAG: usize = 16;
 
 impl Cursors {
     pub fn new(pepper: &Pepper) -> Self {
-        Self(pepper.derive("cursor"))
+        Self(pepper.clone())
     }
 
-    fn tag(&self, tenant: TenantId, list: &'static str, last: Uuid) -> [u8; TAG] {
-        let mut context = hmac::Context::with_key(&self.0);
+    /// The tags a cursor may carry; the first is the one that new ones do.
+    fn tags(&self, tenant: TenantId, list: &'static str, last: Uuid) -> impl Iterator<Item = [u8; TAG]> {
+        self.0.derive("cursor").into_iter().map(move |key| Self::tag(&key, tenant, list, last))
+    }
+
+    fn tag(key: &hmac::Key, tenant: TenantId, list: &'static str, last: Uuid) -> [u8; TAG] {
+        let mut context = hmac::Context::with_key(key);
         context.update(tenant.as_uuid().as_bytes());
         context.update(last.as_bytes());
         context.update(list.as_bytes());
@@ -59,15 +64,16 @@ impl Cursors {
     }
 
     fn seal(&self, tenant: TenantId, list: &'static str, last: Uuid) -> String {
-        BASE64_URL_SAFE_NO_PAD.encode([last.as_bytes().as_slice(), &self.tag(tenant, list, last)].concat())
+        let tag = self.tags(tenant, list, last).next().expect("there is always a current pepper");
+        BASE64_URL_SAFE_NO_PAD.encode([last.as_bytes().as_slice(), &tag].concat())
     }
 
     fn open(&self, tenant: TenantId, list: &'static str, text: &str) -> Option<Uuid> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let (last, tag) = bytes.split_at_checked(16)?;
         let last = Uuid::from_slice(last).ok()?;
-        aws_lc_rs::constant_time::verify_slices_are_equal(tag, &self.tag(tenant, list, last)).ok()?;
-        Some(last)
+        let is_it = |ours: [u8; TAG]| aws_lc_rs::constant_time::verify_slices_are_equal(tag, &ours).is_ok();
+        self.tags(tenant, list, last).any(is_it).then_some(last)
     }
 
     /// What the query asks for.
@@ -130,7 +136,7 @@ mod tests {
     use crate::platform::config::Secret;
 
     fn cursors() -> Cursors {
-        Cursors::new(&Pepper::new(&Secret::new("p".repeat(32))))
+        Cursors::new(&Pepper::new(&Secret::new("p".repeat(32)), None))
     }
 
     proptest! {

@@ -31,6 +31,8 @@ pub const fn status(kind: Kind) -> StatusCode {
         Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Kind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::SlowRequest => StatusCode::REQUEST_TIMEOUT,
+        Kind::UriTooLong => StatusCode::URI_TOO_LONG,
         Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -156,7 +158,11 @@ impl IntoResponses for Problem {
             ("400", "The request can't be read"),
             ("401", "No API key, or one that is not valid"),
             ("403", "The API key lacks the scope"),
-            ("429", "More requests than the tenant may make; see Retry-After"),
+            ("414", "The address is too long"),
+            (
+                "429",
+                "More requests than the tenant may make, or more failed attempts than a client may; see Retry-After",
+            ),
             ("500", "A fault of the service"),
             ("503", "A dependency is not available; try again"),
             ("504", "The deadline of the request passed"),
@@ -170,6 +176,7 @@ pub struct BodyProblem;
 impl IntoResponses for BodyProblem {
     fn responses() -> BTreeMap<String, openapi::RefOr<openapi::response::Response>> {
         document(&[
+            ("408", "The body did not arrive in time"),
             ("413", "The body is too large"),
             ("415", "The body is not application/json"),
             ("422", "Some fields break a rule"),

@@ -1,5 +1,5 @@
-//! How much of the API a tenant may use: GCRA in this process, told to the client in `RateLimit-*`
-//! headers. Each instance counts for itself.
+//! How much of the API a tenant may use, told to the client in `RateLimit-*` headers: counted in Redis for all
+//! instances together, and while Redis is away by each instance for its part.
 
 use std::{
     collections::HashMap,
@@ -9,9 +9,11 @@ use std::{
 
 use parking_lot::Mutex;
 
+use super::gcra::Gcra;
 use crate::{
     labels,
     platform::{
+        cache::quota::{Quotas, Taken},
         error::{Error, Kind, Result},
         telemetry::{
             context::Quota,
@@ -23,12 +25,14 @@ use crate::{
 };
 
 section! {
-    /// Requests of one tenant to one instance.
+    /// Requests of one tenant, to all instances together; to each one of its part while Redis is away.
     pub struct RateLimitConfig in "rate_limit" {
         /// Requests a second that a tenant may make in the long run; 0 for no limit.
         pub per_second: u32 => 0..=1_000_000,
         /// Requests it may make at once.
         pub burst: u32 => 1..=1_000_000,
+        /// Instances that share the limit: while Redis is away each one allows its part.
+        pub instances: u32 => 1..=10_000,
     }
 }
 
@@ -36,9 +40,10 @@ labels! {
     pub struct Decision { decision: &'static str = "_OTHER" }
 }
 
-/// A tenant is told when it has used up all but this share of its burst.
+/// A tenant is told when it has used up all but this share of its burst, and how often at most.
 const NEARLY: u32 = 10;
-/// Tenants remembered; beyond it those whose burst is whole again are forgotten.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Tenants remembered in this process; beyond it those of whom there is nothing to remember are forgotten.
 const MOST_TENANTS: usize = 10_000;
 
 /// Cheap to clone; clones share their counts.
@@ -56,79 +61,96 @@ impl std::ops::Deref for RateLimiter {
 /// What is behind [`RateLimiter`].
 pub struct Inner {
     config: RateLimitConfig,
-    /// When each tenant's burst is whole again (the theoretical arrival time of GCRA).
-    whole_at: Mutex<HashMap<TenantId, Instant>>,
+    shared: Option<Quotas>,
+    local: Gcra<TenantId>,
+    known: Mutex<HashMap<TenantId, Known>>,
     decisions: Counter<Decision>,
 }
 
+/// What an instance remembers of a tenant.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// Refused until then: who floods us must not flood Redis too.
+    refused_until: Option<Instant>,
+    told: Option<Instant>,
+}
+
 impl RateLimiter {
-    pub fn new(config: &RateLimitConfig, registry: &Registry) -> Self {
+    /// `shared` counts for all instances; without it each one counts for itself.
+    pub fn new(config: &RateLimitConfig, shared: Option<Quotas>, registry: &Registry) -> Self {
         let decisions: Counter<Decision> =
             registry.counter("rate_limit_decisions_total", "Requests of tenants, by what the limit said.", 4);
         for decision in ["allow", "deny"] {
             decisions.with(&Decision { decision });
         }
-        Self(Arc::new(Inner { config: config.clone(), whole_at: Mutex::default(), decisions }))
+        let part = |whole: u32| (whole / config.instances).max(1);
+        let local = Gcra::new(Duration::from_secs(1) / part(config.per_second.max(1)), part(config.burst));
+        Self(Arc::new(Inner { config: config.clone(), shared, local, known: Mutex::default(), decisions }))
     }
 
     /// Counts a request; what is left, or `None` without a limit.
     ///
     /// # Errors
     /// `RateLimited`, with the time to wait.
-    pub fn take(&self, tenant: TenantId) -> Result<Option<Quota>> {
-        self.take_at(tenant, Instant::now())
-    }
-
-    fn take_at(&self, tenant: TenantId, now: Instant) -> Result<Option<Quota>> {
+    pub async fn take(&self, tenant: TenantId) -> Result<Option<Quota>> {
         if self.config.per_second == 0 {
             return Ok(None);
         }
-        let each = Duration::from_secs(1) / self.config.per_second;
-        let all = each * self.config.burst;
-        let mut whole_at = self.whole_at.lock();
-        if whole_at.len() >= MOST_TENANTS {
-            whole_at.retain(|_, at| *at > now);
+        let now = Instant::now();
+        let refused_until = self.known.lock().get(&tenant).and_then(|known| known.refused_until);
+        if let Some(until) = refused_until.filter(|until| *until > now) {
+            return Err(self.refuse(until - now));
         }
-        let at = whole_at.entry(tenant).or_insert(now);
-        let next = (*at).max(now) + each;
-        let used = next - now;
-        if used > all {
-            drop(whole_at);
-            self.decisions.with(&Decision { decision: "deny" }).inc();
-            let mut error = Error::new(Kind::RateLimited, "rate_limited", "Too many requests. Slow down.");
-            error.retry_after = Some(used - all);
-            return Err(error);
-        }
-        *at = next;
-        drop(whole_at);
+        let taken = match &self.shared {
+            Some(shared) => shared.take(tenant, self.config.per_second, self.config.burst).await.ok(),
+            None => None,
+        };
+        let quota = match taken {
+            Some(Taken { allowed: false, wait, .. }) => {
+                self.remember(tenant, now, |known| known.refused_until = Some(now + wait));
+                return Err(self.refuse(wait));
+            }
+            Some(Taken { remaining, reset, .. }) => Quota { limit: self.config.burst, remaining, reset },
+            None => {
+                let left = self.local.take(tenant, now).map_err(|wait| self.refuse(wait))?;
+                Quota { limit: self.config.burst, remaining: left.remaining, reset: left.reset }
+            }
+        };
         self.decisions.with(&Decision { decision: "allow" }).inc();
-        let remaining = u32::try_from((all - used).as_nanos() / each.as_nanos().max(1)).unwrap_or(u32::MAX);
-        if remaining == self.config.burst / NEARLY {
-            tracing::warn!(remaining, limit = self.config.burst, "rate_limit_approached");
+        if quota.remaining <= quota.limit / NEARLY {
+            self.tell(tenant, now, quota);
         }
-        Ok(Some(Quota { limit: self.config.burst, remaining, reset: used }))
+        Ok(Some(quota))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn refuse(&self, wait: Duration) -> Error {
+        self.decisions.with(&Decision { decision: "deny" }).inc();
+        let mut error = Error::new(Kind::RateLimited, "rate_limited", "Too many requests. Slow down.");
+        error.retry_after = Some(wait);
+        error
+    }
 
-    #[test]
-    fn a_burst_passes_then_the_rate_and_tenants_do_not_share() {
-        let limiter = RateLimiter::new(&RateLimitConfig { per_second: 10, burst: 5 }, &Registry::default());
-        let (a, b, now) = (TenantId::new(), TenantId::new(), Instant::now());
-        let left: Vec<u32> = (0..5).map(|_| limiter.take_at(a, now).unwrap().unwrap().remaining).collect();
-        assert_eq!(left, [4, 3, 2, 1, 0]);
-        let denied = limiter.take_at(a, now).unwrap_err();
-        assert_eq!((denied.kind, denied.retry_after), (Kind::RateLimited, Some(Duration::from_millis(100))));
-        assert!(limiter.take_at(b, now).is_ok());
-        let mut allowed = 0;
-        for ms in 1..=3_000 {
-            allowed += u32::from(limiter.take_at(a, now + Duration::from_millis(ms)).is_ok());
+    fn tell(&self, tenant: TenantId, now: Instant, quota: Quota) {
+        let mut due = false;
+        self.remember(tenant, now, |known| {
+            due = known.told.is_none_or(|told| now - told >= TELL_EVERY);
+            if due {
+                known.told = Some(now);
+            }
+        });
+        if due {
+            tracing::warn!(remaining = quota.remaining, limit = quota.limit, "rate_limit_approached");
         }
-        assert_eq!(allowed, 30, "ten a second");
-        let none = RateLimiter::new(&RateLimitConfig { per_second: 0, burst: 1 }, &Registry::default());
-        assert!((0..1_000).all(|_| none.take_at(a, now).unwrap().is_none()));
+    }
+
+    fn remember(&self, tenant: TenantId, now: Instant, change: impl FnOnce(&mut Known)) {
+        let mut known = self.known.lock();
+        if known.len() >= MOST_TENANTS {
+            known.retain(|_, known| {
+                known.refused_until.is_some_and(|until| until > now)
+                    || known.told.is_some_and(|told| now - told < TELL_EVERY)
+            });
+        }
+        change(known.entry(tenant).or_default());
     }
 }

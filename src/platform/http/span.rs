@@ -1,16 +1,19 @@
 //! The server span of a request, and what is known of its route before it comes: made once for each
 //! route and method, so that no request pays for it.
 
-use std::{collections::HashMap, net::SocketAddr, sync::LazyLock};
+use std::{collections::HashMap, sync::LazyLock};
 
 use axum::{
-    extract::{ConnectInfo, MatchedPath, Request},
+    extract::{MatchedPath, Request},
     http::{HeaderValue, Method, header},
 };
 use opentelemetry::{
     Context, KeyValue,
     baggage::BaggageExt as _,
-    trace::{Link, Span as _, SpanKind, TraceContextExt as _, Tracer as _},
+    trace::{
+        Link, Span as _, SpanContext, SpanId, SpanKind, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+        Tracer as _,
+    },
 };
 use opentelemetry_semantic_conventions::attribute as semconv;
 use parking_lot::RwLock;
@@ -95,6 +98,21 @@ pub(super) fn start(shared: &Shared, request: &Request, route: &Route, context: 
     parent.with_span(span)
 }
 
+/// The caller's trace or a new one, without a span: for what is refused before anything is done about it.
+pub(super) fn untold(shared: &Shared, request: &Request) -> Context {
+    if off::spans() {
+        return Context::new();
+    }
+    if let Some(remote) = shared.telemetry.propagators.extract(request.headers()) {
+        return remote;
+    }
+    let id = uuid::Uuid::new_v4();
+    let (trace, span) = (id.as_u128(), id.as_u64_pair().1);
+    let (trace, span) = (TraceId::from(trace), SpanId::from(span));
+    let known = SpanContext::new(trace, span, TraceFlags::NOT_SAMPLED, false, TraceState::NONE);
+    Context::new().with_remote_span_context(known)
+}
+
 fn describe(request: &Request, route: &Route, context: &RequestContext) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new(semconv::HTTP_REQUEST_METHOD, context.method),
@@ -111,8 +129,8 @@ fn describe(request: &Request, route: &Route, context: &RequestContext) -> Vec<K
         let given = Sink::Span.text(request.method().as_str()).chars().take(32).collect::<String>();
         attributes.push(KeyValue::new(semconv::HTTP_REQUEST_METHOD_ORIGINAL, given));
     }
-    if let Some(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
-        attributes.push(KeyValue::new(semconv::CLIENT_ADDRESS, peer.0.ip().to_string()));
+    if let Some(client) = context.client {
+        attributes.push(KeyValue::new(semconv::CLIENT_ADDRESS, client.to_string()));
     }
     if let Some(agent) = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()) {
         // Searched before the cut, which could leave half a key.

@@ -102,32 +102,66 @@ pub async fn cancel(tx: &mut TenantTx, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Takes up to `most` jobs of these kinds for the length of the lease. A job whose lease ran out is
-/// taken anew; what this process does not know is left for one that does.
+/// How many of the oldest due jobs are looked at for each that is wanted: enough to find other tenants'.
+const LOOK_AT: i64 = 16;
+
+/// What a process takes at once.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    pub queue: &'a str,
+    pub kinds: &'a [&'a str],
+    pub most: usize,
+    /// Of one tenant, those included that run already: `running`.
+    pub most_of_one: usize,
+    pub running: Vec<(Uuid, usize)>,
+    pub lease: Duration,
+}
+
+/// Takes jobs for the length of the lease. A job whose lease ran out is taken anew; what this process does
+/// not know is left for one that does, and a tenant that has its part waits behind the others.
 ///
 /// # Errors
 /// Only the database's own.
-pub async fn claim(
-    tx: &mut SystemTx,
-    queue: &str,
-    kinds: &[&str],
-    most: usize,
-    lease: Duration,
-) -> Result<Vec<Claimed>> {
+pub async fn claim(tx: &mut SystemTx, wanted: &Wanted<'_>) -> Result<Vec<Claimed>> {
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let tenants: Vec<Uuid> = wanted.running.iter().map(|(tenant, _)| *tenant).collect();
+    let counts: Vec<i64> = wanted.running.iter().map(|(_, count)| number(*count)).collect();
     // Materialized: a plan that ran the inner select twice would take more than the limit.
     let claimed = sqlx::query_as(
         r#"
-        with due as materialized (
-            select tenant_id, id
+        with running as (
+            select *
+            from unnest($5::uuid[], $6::bigint[]) as running (tenant_id, count)
+        ),
+        oldest as materialized (
+            select tenant_id, id, run_at
             from jobs
             where queue = $1
               and kind = any($2)
               and dead_at is null
               and run_at <= now()
               and (locked_until is null or locked_until < now())
+              and tenant_id <> all (select tenant_id from running where count >= $7)
             order by run_at
+            limit $8
+        ),
+        shared as (
+            select oldest.tenant_id, oldest.id,
+                   row_number() over (partition by oldest.tenant_id order by oldest.run_at)
+                       + coalesce(running.count, 0) as place
+            from oldest
+            left join running on running.tenant_id = oldest.tenant_id
+        ),
+        due as materialized (
+            select jobs.tenant_id, jobs.id
+            from jobs
+            join shared on shared.tenant_id = jobs.tenant_id and shared.id = jobs.id
+            where shared.place <= $7
+              and jobs.dead_at is null
+              and (jobs.locked_until is null or jobs.locked_until < now())
+            order by jobs.run_at
             limit $3
-            for update skip locked
+            for update of jobs skip locked
         )
         update jobs
         set attempts = jobs.attempts + 1, locked_until = now() + make_interval(secs => $4)
@@ -137,10 +171,14 @@ pub async fn claim(
                   jobs.traceparent, jobs.attempts
         "#,
     )
-    .bind(queue)
-    .bind(kinds)
-    .bind(i64::try_from(most).unwrap_or(i64::MAX))
-    .bind(lease.as_secs_f64())
+    .bind(wanted.queue)
+    .bind(wanted.kinds)
+    .bind(number(wanted.most))
+    .bind(wanted.lease.as_secs_f64())
+    .bind(tenants)
+    .bind(counts)
+    .bind(number(wanted.most_of_one))
+    .bind(number(wanted.most).saturating_mul(LOOK_AT))
     .fetch_all(tx.traced("UPDATE jobs"))
     .await?;
     Ok(claimed)

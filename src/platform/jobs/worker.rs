@@ -2,6 +2,7 @@
 //! back, buries or finishes them. A process that dies loses nothing: its leases run out.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,6 +11,7 @@ use opentelemetry::{
     Context, KeyValue,
     trace::{FutureExt as _, Link, SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -18,7 +20,7 @@ use super::{
     JobsConfig, Next, Run,
     metrics::{JobMetrics, Queue, Ran},
     registry::{Kind, Registry},
-    store::{self, Claimed, Settlement, Ticket},
+    store::{self, Claimed, Settlement, Ticket, Wanted},
 };
 use crate::platform::{
     db::{Db, SystemTx},
@@ -46,6 +48,39 @@ pub struct Worker {
     metrics: JobMetrics,
     loops: TaskTracker,
     running: TaskTracker,
+}
+
+/// Jobs of one queue that run here, by tenant.
+#[derive(Clone, Default)]
+struct Running(Arc<Mutex<HashMap<Uuid, usize>>>);
+
+impl Running {
+    fn counts(&self) -> Vec<(Uuid, usize)> {
+        self.0.lock().iter().map(|(tenant, count)| (*tenant, *count)).collect()
+    }
+
+    fn begin(&self, tenant: Uuid) -> Counted {
+        *self.0.lock().entry(tenant).or_default() += 1;
+        Counted { running: self.clone(), tenant }
+    }
+}
+
+/// Counts as a running job until dropped.
+struct Counted {
+    running: Running,
+    tenant: Uuid,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut running = self.running.0.lock();
+        if let Some(count) = running.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                running.remove(&self.tenant);
+            }
+        }
+    }
 }
 
 const fn ticket(claimed: &Claimed) -> Ticket {
@@ -101,6 +136,7 @@ impl Worker {
     async fn work(&self, queue: &'static str, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(self.config.concurrency));
         let kinds = self.registry.kinds_of(queue);
+        let tenants = Running::default();
         loop {
             // Claim no more than can begin at once: a claimed job that waits wears its lease out.
             let first = tokio::select! {
@@ -111,7 +147,7 @@ impl Worker {
             while let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                 held.push(place);
             }
-            let claimed = match self.claim(queue, &kinds, held.len()).await {
+            let claimed = match self.claim(queue, &kinds, held.len(), tenants.counts()).await {
                 Ok(claimed) => claimed,
                 Err(error) => {
                     tracing::warn!(queue, error = error.chain(), "jobs_claim_failed");
@@ -124,10 +160,10 @@ impl Worker {
                     self.settle(ticket(&claimed), &Settlement::Postpone(Duration::ZERO)).await;
                     continue;
                 }
-                let worker = self.clone();
+                let (worker, counted) = (self.clone(), tenants.begin(claimed.tenant_id));
                 self.running.spawn(async move {
                     worker.execute(claimed, queue).await;
-                    drop(place);
+                    drop((place, counted));
                 });
             }
             if found == 0 {
@@ -139,9 +175,18 @@ impl Worker {
         }
     }
 
-    async fn claim(&self, queue: &str, kinds: &[&str], most: usize) -> Result<Vec<Claimed>> {
+    async fn claim(
+        &self,
+        queue: &str,
+        kinds: &[&str],
+        most: usize,
+        running: Vec<(Uuid, usize)>,
+    ) -> Result<Vec<Claimed>> {
         let mut tx = SystemTx::begin(&self.db).await?;
-        let claimed = store::claim(&mut tx, queue, kinds, most, self.config.lease).await?;
+        // One place is never one tenant's alone: who has jobs that hang must not stop everybody else's.
+        let most_of_one = self.config.concurrency.saturating_sub(1).max(1);
+        let lease = self.config.lease;
+        let claimed = store::claim(&mut tx, &Wanted { queue, kinds, most, most_of_one, running, lease }).await?;
         tx.commit().await?;
         Ok(claimed)
     }

@@ -1,8 +1,7 @@
 //! The only way to call out: a timeout for each call, a client span, the ids and the trace passed
-//! on, one retry where it is safe, a breaker per dependency, no redirects and a cap on the answer.
-//! Calls to addresses that tenants choose go through `guard`.
+//! on, one retry where it is safe and within a budget, a breaker per dependency, no redirects and a cap on
+//! the answer. Calls to addresses that tenants choose go through `guard`.
 
-pub mod breaker;
 pub mod guard;
 
 use std::{
@@ -18,7 +17,9 @@ use opentelemetry_semantic_conventions::attribute as semconv;
 use reqwest::{Method, Url, header::HeaderMap};
 use serde::Serialize;
 
-use self::breaker::{Breaker, Breakers};
+use parking_lot::Mutex;
+
+use super::breaker::{Breaker, Breakers};
 use super::telemetry::{
     Telemetry, context,
     metrics::{HTTP_SECONDS, Histogram, Registry},
@@ -138,7 +139,12 @@ pub struct Outbound {
 impl Outbound {
     /// # Errors
     /// When the TLS roots of the system can't be used.
-    pub fn build(config: &OutboundConfig, telemetry: &Telemetry, registry: &Registry) -> Result<Self, String> {
+    pub fn build(
+        config: &OutboundConfig,
+        telemetry: &Telemetry,
+        registry: &Registry,
+        breakers: &Breakers,
+    ) -> Result<Self, String> {
         let client = |connect_timeout| {
             reqwest::Client::builder()
                 .connect_timeout(connect_timeout)
@@ -158,14 +164,14 @@ impl Outbound {
                 HTTP_SECONDS,
                 200,
             ),
-            breakers: Breakers::new(registry),
+            breakers: breakers.clone(),
             telemetry: telemetry.clone(),
         })
     }
 
     /// A dependency of ours, with a breaker of its own.
     pub fn dependency(&self, name: &'static str) -> Dependency {
-        Dependency { outbound: self.clone(), breaker: self.breakers.of(name) }
+        Dependency { outbound: self.clone(), breaker: self.breakers.of(name), budget: Arc::default() }
     }
 
     /// One call to an address that a tenant chose.
@@ -317,6 +323,37 @@ async fn send(client: &reqwest::Client, call: &Call<'_>, propagators: Option<&Pr
 pub struct Dependency {
     outbound: Outbound,
     breaker: Breaker,
+    budget: Arc<Budget>,
+}
+
+/// Retries are paid for by calls: where all fail, each tenth is tried again and not each one.
+struct Budget(Mutex<f64>);
+
+impl Budget {
+    /// What a call adds.
+    const SHARE: f64 = 0.1;
+    /// Most that is saved up, and what there is at the start.
+    const MOST: f64 = 10.0;
+
+    fn add(&self) {
+        let mut saved = self.0.lock();
+        *saved = (*saved + Self::SHARE).min(Self::MOST);
+    }
+
+    fn take(&self) -> bool {
+        let mut saved = self.0.lock();
+        let enough = *saved >= 1.0;
+        if enough {
+            *saved -= 1.0;
+        }
+        enough
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Mutex::new(Self::MOST))
+    }
 }
 
 impl Dependency {
@@ -329,13 +366,15 @@ impl Dependency {
         if !self.breaker.lets_through() {
             return Err(Failure::BreakerOpen);
         }
-        let deadline = Instant::now() + call.timeout;
-        let mut result = self.attempt(call, call.timeout).await;
-        if failed(&result) && call.idempotent {
+        let timeout = context::time_left().map_or(call.timeout, |left| left.min(call.timeout));
+        let deadline = Instant::now() + timeout;
+        self.budget.add();
+        let mut result = self.attempt(call, timeout).await;
+        if failed(&result) && call.idempotent && self.budget.take() {
             tokio::time::sleep(retry_pause()).await;
             let left = deadline.saturating_duration_since(Instant::now());
             // Below a tenth of the budget a second try only adds load.
-            if left > call.timeout / 10 {
+            if left > timeout / 10 {
                 result = self.attempt(call, left).await;
             }
         }

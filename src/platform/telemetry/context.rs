@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::IpAddr,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -29,12 +30,16 @@ pub struct RequestContext {
     /// The route template; never the raw path.
     pub route: &'static str,
     pub path: String,
+    /// Who asks, as far as the proxies in front can be believed.
+    pub client: Option<IpAddr>,
     /// The kind of job, when this is one: then there is no method, route and path.
     pub job: Option<&'static str>,
     /// Its place among those under way; 0 for none.
     number: u64,
     /// When it began.
     pub started: Instant,
+    /// When it must be answered: all that it waits for spends from the same budget.
+    pub deadline: Option<Instant>,
     /// Its server or job span; invalid for probes.
     pub span: SpanContext,
     caller: OnceLock<(TenantId, PrincipalId)>,
@@ -181,9 +186,11 @@ impl RequestContext {
             method,
             route,
             path,
+            client: None,
             job: None,
             number: 0,
             started: Instant::now(),
+            deadline: None,
             span: SpanContext::NONE,
             caller: OnceLock::new(),
             quota: OnceLock::new(),
@@ -262,6 +269,12 @@ impl RequestContext {
 /// The context of the running request, if there is one.
 pub fn current() -> Option<Arc<RequestContext>> {
     CURRENT.try_with(Arc::clone).ok()
+}
+
+/// What is left to the running request or job before its deadline; `None` where there is none.
+pub fn time_left() -> Option<Duration> {
+    let deadline = with_current(|context| context.deadline).flatten()?;
+    Some(deadline.saturating_duration_since(Instant::now()))
 }
 
 /// Calls `f` with the running request, without touching its reference count.

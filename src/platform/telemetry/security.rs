@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::metrics::Registry;
+use super::{context, metrics::Registry};
 use crate::labels;
 
 /// What happened.
@@ -12,6 +12,8 @@ use crate::labels;
 pub enum Event {
     /// An API key was shown that is not valid.
     AuthenticationFailed,
+    /// A client whose keys were not valid again and again was stopped.
+    AuthenticationLimited,
     /// A valid key asked for what its scope does not allow.
     AuthorizationFailed,
     /// The admin listener was asked to change something without its token.
@@ -24,28 +26,34 @@ pub enum Event {
     CursorRejected,
     /// A tenant went over its limit.
     RateLimitExceeded,
+    /// Secrets were read anew and are in use.
+    SecretsRotated,
 }
 
 impl Event {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::AuthenticationFailed,
+        Self::AuthenticationLimited,
         Self::AuthorizationFailed,
         Self::AdminAccessDenied,
         Self::LogLevelChanged,
         Self::OutboundForbidden,
         Self::CursorRejected,
         Self::RateLimitExceeded,
+        Self::SecretsRotated,
     ];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::AuthenticationFailed => "authentication_failed",
+            Self::AuthenticationLimited => "authentication_limited",
             Self::AuthorizationFailed => "authorization_failed",
             Self::AdminAccessDenied => "admin_access_denied",
             Self::LogLevelChanged => "log_level_changed",
             Self::OutboundForbidden => "outbound_forbidden",
             Self::CursorRejected => "cursor_rejected",
             Self::RateLimitExceeded => "rate_limit_exceeded",
+            Self::SecretsRotated => "secrets_rotated",
         }
     }
 
@@ -53,16 +61,20 @@ impl Event {
     pub fn record(self) {
         COUNTS[self as usize].fetch_add(1, Relaxed);
         let event = self.name();
+        let client_ip = context::with_current(|request| request.client).flatten().map(|ip| ip.to_string());
+        let client_ip = client_ip.as_deref();
         // A callsite each, because lines are limited by callsite: a flood of wrong keys must not hide who
         // was refused at the admin port.
         match self {
-            Self::AuthenticationFailed => tracing::warn!(event, "security_event"),
-            Self::AuthorizationFailed => tracing::warn!(event, "security_event"),
-            Self::AdminAccessDenied => tracing::warn!(event, "security_event"),
-            Self::LogLevelChanged => tracing::warn!(event, "security_event"),
-            Self::OutboundForbidden => tracing::warn!(event, "security_event"),
-            Self::CursorRejected => tracing::warn!(event, "security_event"),
-            Self::RateLimitExceeded => tracing::warn!(event, "security_event"),
+            Self::AuthenticationFailed => tracing::warn!(event, client_ip, "security_event"),
+            Self::AuthenticationLimited => tracing::warn!(event, client_ip, "security_event"),
+            Self::AuthorizationFailed => tracing::warn!(event, client_ip, "security_event"),
+            Self::AdminAccessDenied => tracing::warn!(event, client_ip, "security_event"),
+            Self::LogLevelChanged => tracing::warn!(event, client_ip, "security_event"),
+            Self::OutboundForbidden => tracing::warn!(event, client_ip, "security_event"),
+            Self::CursorRejected => tracing::warn!(event, client_ip, "security_event"),
+            Self::RateLimitExceeded => tracing::warn!(event, client_ip, "security_event"),
+            Self::SecretsRotated => tracing::warn!(event, client_ip, "security_event"),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! API keys: `ak_<id>_<secret>`. The id finds the row, the secret is compared as
 //! HMAC-SHA-256(pepper, id and secret) in constant time. 190 random bits need no slow hash.
 
+use std::sync::Arc;
+
 use aws_lc_rs::{hmac, rand};
+use parking_lot::RwLock;
 
 use super::TenantId;
 use crate::platform::config::Secret;
@@ -26,37 +29,79 @@ impl<'a> ApiKey<'a> {
     }
 }
 
-/// The key under which secrets are hashed; the database alone is not enough to forge one.
+/// The key under which secrets are hashed; the database alone is not enough to forge one. While it is being
+/// rotated the one before it counts too. Cheap to clone; clones rotate together.
 #[derive(Clone)]
-pub struct Pepper(hmac::Key);
+pub struct Pepper(Arc<RwLock<Keys>>);
 
-impl Pepper {
-    pub fn new(secret: &Secret) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()))
+#[derive(Clone)]
+struct Keys {
+    current: hmac::Key,
+    previous: Option<hmac::Key>,
+}
+
+impl Keys {
+    fn new(current: &Secret, previous: Option<&Secret>) -> Self {
+        let key = |secret: &Secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+        Self { current: key(current), previous: previous.map(key) }
     }
 
-    fn hash(&self, id: &str, secret: &str) -> hmac::Tag {
-        let mut context = hmac::Context::with_key(&self.0);
-        for part in ["api-key:", id, ":", secret] {
-            context.update(part.as_bytes());
-        }
-        context.sign()
+    fn each(&self) -> impl Iterator<Item = &hmac::Key> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+}
+
+/// What became of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verified {
+    Yes,
+    /// By the pepper before the current one: to be hashed anew.
+    ByPrevious,
+    No,
+}
+
+impl Pepper {
+    pub fn new(current: &Secret, previous: Option<&Secret>) -> Self {
+        Self(Arc::new(RwLock::new(Keys::new(current, previous))))
+    }
+
+    /// Uses other secrets from now on, in all clones.
+    pub fn rotate(&self, current: &Secret, previous: Option<&Secret>) {
+        *self.0.write() = Keys::new(current, previous);
+    }
+
+    fn message(key: &ApiKey<'_>) -> String {
+        ["api-key:", key.id, ":", key.secret].concat()
+    }
+
+    /// What to keep of a key.
+    pub fn hash(&self, key: &ApiKey<'_>) -> Vec<u8> {
+        hmac::sign(&self.0.read().current, Self::message(key).as_bytes()).as_ref().to_vec()
     }
 
     /// Whether `key` is the one this hash was made of; takes the same time for any answer.
-    pub fn verify(&self, key: &ApiKey<'_>, hash: &[u8]) -> bool {
-        let message = ["api-key:", key.id, ":", key.secret].concat();
-        hmac::verify(&self.0, message.as_bytes(), hash).is_ok()
+    pub fn verify(&self, key: &ApiKey<'_>, hash: &[u8]) -> Verified {
+        let (keys, message) = (self.0.read(), Self::message(key));
+        let matches = |key: &hmac::Key| hmac::verify(key, message.as_bytes(), hash).is_ok();
+        let (current, previous) = (matches(&keys.current), keys.previous.as_ref().is_some_and(matches));
+        match (current, previous) {
+            (true, _) => Verified::Yes,
+            (false, true) => Verified::ByPrevious,
+            (false, false) => Verified::No,
+        }
     }
 
-    /// What a tenant's webhooks are signed with; the tenant gets it once, out of band.
-    pub fn webhook_secret(&self, tenant: TenantId) -> Vec<u8> {
-        hmac::sign(&self.0, format!("webhook:{tenant}").as_bytes()).as_ref().to_vec()
+    /// What a tenant's webhooks are signed with, the current secret first; the tenant gets it once, out of band.
+    pub fn webhook_secrets(&self, tenant: TenantId) -> Vec<Vec<u8>> {
+        let message = format!("webhook:{tenant}");
+        self.0.read().each().map(|key| hmac::sign(key, message.as_bytes()).as_ref().to_vec()).collect()
     }
 
-    /// A key of its own for another purpose (`cursor`), so that one tag never passes for another.
-    pub fn derive(&self, purpose: &str) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&self.0, purpose.as_bytes()).as_ref())
+    /// Keys of their own for another purpose (`cursor`), so that one tag never passes for another; the current
+    /// one first.
+    pub fn derive(&self, purpose: &str) -> Vec<hmac::Key> {
+        let derived = |key| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(key, purpose.as_bytes()).as_ref());
+        self.0.read().each().map(derived).collect()
     }
 }
 
@@ -73,7 +118,7 @@ impl NewKey {
     pub fn generate(pepper: &Pepper) -> Result<Self, aws_lc_rs::error::Unspecified> {
         let id = random(ID_LENGTH)?;
         let secret = random(SECRET_LENGTH)?;
-        let hash = pepper.hash(&id, &secret).as_ref().to_vec();
+        let hash = pepper.hash(&ApiKey { id: &id, secret: &secret });
         Ok(Self { text: format!("{PREFIX}{id}_{secret}"), id, hash })
     }
 }
@@ -96,15 +141,21 @@ mod tests {
 
     #[test]
     fn a_new_key_verifies_and_a_changed_one_does_not() {
-        let pepper = Pepper::new(&Secret::new("pepper".repeat(6)));
+        let [secret, other_secret] = ["pepper", "other!"].map(|text| Secret::new(text.repeat(6)));
+        let pepper = Pepper::new(&secret, None);
         let new = NewKey::generate(&pepper).unwrap();
         let key = ApiKey::parse(&new.text).unwrap();
-        assert!(pepper.verify(&key, &new.hash));
+        assert_eq!(pepper.verify(&key, &new.hash), Verified::Yes);
         let mut other = new.text.clone().into_bytes();
         *other.last_mut().unwrap() = if other.ends_with(b"a") { b'b' } else { b'a' };
         let other = String::from_utf8(other).unwrap();
-        assert!(!pepper.verify(&ApiKey::parse(&other).unwrap(), &new.hash));
-        assert!(!Pepper::new(&Secret::new("other".repeat(6))).verify(&key, &new.hash));
+        assert_eq!(pepper.verify(&ApiKey::parse(&other).unwrap(), &new.hash), Verified::No);
+        let clone = pepper.clone();
+        clone.rotate(&other_secret, Some(&secret));
+        assert_eq!(pepper.verify(&key, &new.hash), Verified::ByPrevious);
+        assert_eq!(pepper.verify(&key, &pepper.hash(&key)), Verified::Yes);
+        clone.rotate(&other_secret, None);
+        assert_eq!(pepper.verify(&key, &new.hash), Verified::No);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use moka::future::Cache;
 use super::{
     PrincipalId, Scope, TenantId,
     activity::Activity,
-    api_key::{ApiKey, Pepper},
+    api_key::{ApiKey, Pepper, Verified},
     store::{self, StoredKey},
 };
 use crate::{
@@ -25,8 +25,12 @@ section! {
     pub struct AuthConfig in "auth" {
         /// Secret that API keys and cursors are signed with; at least 32 characters.
         pub pepper: Option<Secret>,
+        /// The pepper before it, while it is being rotated: keys, cursors and webhooks of before stay good.
+        pub previous_pepper: Option<Secret>,
         /// How long a looked-up key is trusted, and so the longest a revoked one still works.
         pub key_cache_ttl: Duration => Duration::from_millis(10)..=Duration::from_secs(30),
+        /// Failed attempts a minute that one client address may make; 0 for any number. Keys that were good lately pass.
+        pub failures_per_minute: u32 => 0..=1_000_000,
     }
 }
 
@@ -44,6 +48,8 @@ impl AuthConfig {
 
 /// Unknown ids are remembered too, so that a client with an old key costs one query a TTL.
 const MOST_KEYS: u64 = 10_000;
+/// How long a good key is remembered as such.
+const LATELY: Duration = Duration::from_secs(600);
 
 /// Who a key belongs to.
 #[derive(Clone, Debug)]
@@ -70,6 +76,8 @@ pub struct Inner {
     db: Db,
     pepper: Pepper,
     keys: Cache<String, Option<Arc<StoredKey>>>,
+    /// Ids of keys that were good lately.
+    good: Cache<String, ()>,
     activity: Activity,
 }
 
@@ -81,7 +89,13 @@ fn refused() -> Error {
 impl Directory {
     pub fn new(db: &Db, pepper: &Pepper, ttl: Duration, activity: &Activity) -> Self {
         let keys = Cache::builder().max_capacity(MOST_KEYS).time_to_live(ttl).build();
-        Self(Arc::new(Inner { db: db.clone(), pepper: pepper.clone(), keys, activity: activity.clone() }))
+        let good = Cache::builder().max_capacity(MOST_KEYS).time_to_live(LATELY).build();
+        Self(Arc::new(Inner { db: db.clone(), pepper: pepper.clone(), keys, good, activity: activity.clone() }))
+    }
+
+    /// Whether a key of this id was good lately.
+    pub fn knows(&self, text: &str) -> bool {
+        ApiKey::parse(text).is_some_and(|key| self.good.contains_key(key.id))
     }
 
     /// # Errors
@@ -91,8 +105,13 @@ impl Directory {
         let found = self.keys.try_get_with_by_ref(key.id, self.load(key.id)).await.map_err(|error| error.copy())?;
         // An unknown id is compared with a hash too, so that it takes the same time.
         let hash = found.as_ref().map_or(&[0; 32][..], |stored| &stored.secret_hash);
-        let matches = self.pepper.verify(&key, hash);
-        let stored = found.filter(|stored| matches && stored.revoked_at.is_none()).ok_or_else(refused)?;
+        let verified = self.pepper.verify(&key, hash);
+        let stored =
+            found.filter(|stored| verified != Verified::No && stored.revoked_at.is_none()).ok_or_else(refused)?;
+        self.good.insert(key.id.to_owned(), ()).await;
+        if verified == Verified::ByPrevious {
+            self.renew(&key, &stored).await;
+        }
         let principal = PrincipalId::new(&stored.key_id);
         self.activity.saw(&principal);
         Ok(Identity {
@@ -100,6 +119,20 @@ impl Directory {
             principal,
             scope: stored.scope.parse().map_err(Error::internal)?,
         })
+    }
+
+    /// Hashes a key with the current pepper, so that the one before can go. Once a look-up; when it fails, the
+    /// next one tries again.
+    async fn renew(&self, key: &ApiKey<'_>, stored: &StoredKey) {
+        self.keys.invalidate(key.id).await;
+        let renewed = async {
+            let mut tx = SystemTx::begin(&self.db).await?;
+            store::renew_key(&mut tx, key.id, &stored.secret_hash, &self.pepper.hash(key)).await?;
+            tx.commit().await
+        };
+        if let Err(error) = renewed.await {
+            tracing::warn!(error = error.chain(), "api_key_not_renewed");
+        }
     }
 
     async fn load(&self, id: &str) -> Result<Option<Arc<StoredKey>>> {

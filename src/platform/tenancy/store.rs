@@ -161,6 +161,26 @@ pub async fn find_key(tx: &mut SystemTx, key_id: &str) -> Result<Option<StoredKe
     Ok(key)
 }
 
+/// Replaces a key's hash, unless somebody else has by now.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn renew_key(tx: &mut SystemTx, key_id: &str, old: &[u8], new: &[u8]) -> Result<()> {
+    sqlx::query(
+        r#"
+        update api_keys
+        set secret_hash = $3
+        where key_id = $1 and secret_hash = $2
+        "#,
+    )
+    .bind(key_id)
+    .bind(old)
+    .bind(new)
+    .execute(tx.traced("UPDATE api_keys"))
+    .await?;
+    Ok(())
+}
+
 /// # Errors
 /// Only the database's own.
 pub async fn list_keys(tx: &mut SystemTx, tenant: Uuid) -> Result<Vec<StoredKey>> {

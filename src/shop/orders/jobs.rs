@@ -117,12 +117,12 @@ impl Job for ConfirmOrder {
         let Some(url) = tenant.and_then(|tenant| tenant.webhook_url) else { return Ok(Next::Done) };
         let url: Url = url.parse().map_err(|_| failed("the webhook URL can't be read"))?;
         let body = self.event.to_string();
-        let secret = state.pepper.webhook_secret(run.tenant);
+        let secrets = state.pepper.webhook_secrets(run.tenant);
         let call = Call {
             method: Method::POST,
             url,
             template: "{webhook_url}",
-            headers: webhook::headers(&secret, run.id, chrono::Utc::now().timestamp(), &body),
+            headers: webhook::headers(&secrets, run.id, chrono::Utc::now().timestamp(), &body),
             body: Some(body.as_bytes()),
             timeout: WEBHOOK_TIMEOUT,
             idempotent: false,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     platform::{
-        db::TenantTx,
+        db::{TenantTx, retried},
         error::{Error, Kind, Result},
         idempotency::{Answer, Claim, IdempotencyKey},
         jobs,
@@ -37,7 +37,7 @@ pub async fn place(
     new: &NewOrder,
     content: &impl serde::Serialize,
 ) -> Result<Placed> {
-    let order = match reserve(state, tenant, key, new, content).await {
+    let order = match retried(&state.db, || reserve(state, tenant, key, new, content)).await {
         Ok(Reserved::New(order)) => order,
         Ok(Reserved::Replay(answer)) => return Ok(Placed::Replayed(answer)),
         Err(error) => {
@@ -109,6 +109,10 @@ pub const fn event(outcome: Outcome) -> Event {
 /// answer for replay. Whoever comes second finds it done.
 #[tracing::instrument(name = "orders.settle", skip_all, fields(shop.order.id = %id))]
 pub async fn settle(state: &State, tenant: TenantId, id: Uuid, event: Event) -> Result<(Order, Answer)> {
+    retried(&state.db, || settle_once(state, tenant, id, event)).await
+}
+
+async fn settle_once(state: &State, tenant: TenantId, id: Uuid, event: Event) -> Result<(Order, Answer)> {
     let mut tx = TenantTx::begin(&state.db, tenant).await?;
     let found = store::find_for_update(&mut tx, id).await?;
     let mut order = found.ok_or_else(|| Error::internal(format!("order {id} is gone")))?;
@@ -164,6 +168,10 @@ fn count(state: &State, tenant: TenantId, order: &Order, event: Event) {
 /// Takes a paid order back: stock to the shelf, money to the customer by a job. Cancelling twice
 /// is cancelling once.
 pub async fn cancel(state: &State, tenant: TenantId, id: Uuid) -> Result<Order> {
+    retried(&state.db, || cancel_once(state, tenant, id)).await
+}
+
+async fn cancel_once(state: &State, tenant: TenantId, id: Uuid) -> Result<Order> {
     let mut tx = TenantTx::begin(&state.db, tenant).await?;
     let found = store::find_for_update(&mut tx, id).await?;
     let mut order = found.ok_or_else(|| Error::not_found("order_not_found", "There is no such order."))?;

@@ -6,14 +6,17 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-/// The headers of one delivery; a repeated one has the same id.
-pub fn headers(secret: &[u8], id: Uuid, timestamp: i64, body: &str) -> HeaderMap {
+/// The headers of one delivery; a repeated one has the same id. Signed with each of the secrets: while one is
+/// being replaced, receivers may know either.
+pub fn headers(secrets: &[Vec<u8>], id: Uuid, timestamp: i64, body: &str) -> HeaderMap {
     let plain = |text: &str| HeaderValue::from_str(text).expect("ids, numbers and base64 are plain ASCII");
+    let signatures: Vec<String> =
+        secrets.iter().map(|secret| signature(secret, &id.to_string(), timestamp, body)).collect();
     HeaderMap::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (HeaderName::from_static("webhook-id"), plain(&id.to_string())),
         (HeaderName::from_static("webhook-timestamp"), plain(&timestamp.to_string())),
-        (HeaderName::from_static("webhook-signature"), plain(&signature(secret, &id.to_string(), timestamp, body))),
+        (HeaderName::from_static("webhook-signature"), plain(&signatures.join(" "))),
     ])
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Charge, Gateway, Outcome, Refund, Unknown};
 use crate::{
     platform::{
-        config::{Faults, Setting as _},
+        config::{Environment, Faults, Setting as _},
         outbound::{Answer, Call, Dependency, Outbound, json},
     },
     section,
@@ -32,7 +32,10 @@ section! {
 }
 
 impl PaymentsConfig {
-    pub fn check(&self, faults: &mut Faults) {
+    pub fn check(&self, environment: Environment, faults: &mut Faults) {
+        if environment == Environment::Production && !self.url.starts_with("https://") {
+            faults.add("shop.payments.url: takes money over an unencrypted connection, or is the sandbox; use https");
+        }
         // The job would ask while the request still waits.
         if self.settle_after <= self.timeout {
             let (after, timeout) = (self.settle_after.show(), self.timeout.show());

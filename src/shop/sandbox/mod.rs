@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     platform::{
-        http::{HttpConfig, observe::Observe, server},
+        http::{HttpConfig, observe::Observe, overload::Gate, server},
         telemetry::{
             Telemetry,
             metrics::{Registry, tenants::TenantLabels},
@@ -44,7 +44,7 @@ pub async fn start(config: &SandboxConfig, public: &HttpConfig, telemetry: &Tele
     let address = socket.local_addr().map_err(|error| error.to_string())?;
     let registry = Registry::default();
     let tenants = TenantLabels::new(&registry);
-    let observe = Observe::new(telemetry, &registry, &tenants, public);
+    let observe = Observe::new(telemetry, &registry, &tenants, public, &Gate::new(public, &registry));
     let router = http::router(config.books.as_ref().map(PathBuf::from))?.layer(observe);
     let limits = server::Limits { max_connections: 256, head_timeout: public.head_timeout };
     let stop = server::Stop::default();

@@ -18,8 +18,9 @@ fn sources(variables: &[(&str, &str)]) -> Sources {
 fn production(more: &[(&str, &str)]) -> Sources {
     let mut all = vec![
         ("APP_ENVIRONMENT", "production"),
-        ("DATABASE_URL", "postgres://app:pw@db/keel"),
-        ("DATABASE_SYSTEM_URL", "postgres://system:pw@db/keel"),
+        ("DATABASE_URL", "postgres://app:pw@db/keel?sslmode=verify-full"),
+        ("DATABASE_SYSTEM_URL", "postgres://system:pw@db/keel?sslmode=verify-full"),
+        ("APP__SHOP__PAYMENTS__URL", "https://payments.example.com"),
         ("APP__AUTH__PEPPER", "a-pepper-of-more-than-thirty-two-characters"),
     ];
     all.extend(more);

@@ -33,7 +33,7 @@ fn the_platform_names_nothing_above_it() {
 fn the_shop_names_nothing_above_it() {
     let all = files(&["src/shop"]);
     none(
-        "src/shop is wired in src/app.rs, not the other way round",
+        "src/shop is wired in src/app/mod.rs, not the other way round",
         &naming(&all, &["crate::app", "crate::cli", "crate::config::"]),
     );
 }
@@ -89,7 +89,7 @@ fn axum_is_at_the_edges_only() {
             || file.is_in("src/platform/http")
             || file.is_in("src/platform/admin")
             || file.is_in("src/platform/faults")
-            || ["src/app.rs", "src/platform/telemetry/propagation.rs"].contains(&file.path.as_str())
+            || ["src/app/mod.rs", "src/platform/telemetry/propagation.rs"].contains(&file.path.as_str())
     };
     let found = naming(all.iter().filter(|file| !edge(file)), &[" axum::", "(axum::", "<axum::", "&axum::"]);
     none("axum belongs to http.rs files and the edge; pass plain types further in", &found);
@@ -120,7 +120,7 @@ fn instrument_always_skips_arguments() {
 
 #[test]
 fn the_word_of_the_example_marks_all_of_it() {
-    let glue = ["src/lib.rs", "src/config.rs", "src/app.rs", "src/cli/mod.rs", "src/cli/serve.rs"];
+    let glue = ["src/lib.rs", "src/config/mod.rs", "src/app/mod.rs", "src/cli/mod.rs", "src/cli/serve.rs"];
     let all = files(&["src", "migrations", "config", "scripts"]);
     let word = ["sh", "op"].concat();
     let marked = |file: &File| file.path.contains(&word) || glue.contains(&file.path.as_str());

@@ -100,7 +100,7 @@ impl TestApp {
 
     /// A new tenant with its keys.
     pub async fn tenant(&self, slug: &str) -> Tenant {
-        let pepper = Pepper::new(self.config.auth.pepper.as_ref().unwrap());
+        let pepper = Pepper::new(self.config.auth.pepper.as_ref().unwrap(), None);
         let id = TenantId::new();
         let mut tx = SystemTx::begin(self.running.app.db()).await.unwrap();
         store::insert_tenant(&mut tx, id, slug, None).await.unwrap();

@@ -1,26 +1,35 @@
 //! The composition root: platform and shop become routers, checks and listeners. `main` and the
-//! tests start it the same way; port 0 is allowed, addresses can be read.
+//! tests start it the same way; port 0 is allowed, addresses can be read. What happens once it runs is in
+//! `running`, what can change then in `secrets`.
+
+mod running;
+mod secrets;
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
+
+pub use self::running::Running;
 
 use crate::{
     config::Config,
     labels,
     platform::{
         admin,
-        cache::{Redis, read_through::Caches},
+        breaker::Breakers,
+        cache::{Redis, quota::Quotas, read_through::Caches},
         db::{self, Db},
         faults,
-        http::{docs, layers, limits::Shelter, observe::Observe, rate_limit::RateLimiter, server},
+        heartbeat::Heartbeat,
+        http::{
+            auth::Admission, docs, layers, limits::Shelter, observe::Observe, overload::Gate, rate_limit::RateLimiter,
+            server,
+        },
         idempotency::Idempotency,
         jobs::{JobRegistry, worker::Worker},
         lifecycle::{self, Health},
@@ -48,7 +57,12 @@ pub struct App {
     health: Health,
     boot: Boot,
     worker: Worker,
+    gate: Gate,
     shelter: Shelter,
+    pepper: Pepper,
+    admin_token: admin::Token,
+    /// The configuration whose secrets are in use.
+    secrets: Mutex<Config>,
     idempotency: Idempotency,
     tenants: TenantLabels,
     activity: Activity,
@@ -89,14 +103,16 @@ impl App {
         let runtime = tokio::runtime::Handle::current();
         process::register(&registry, config.environment.as_str(), &runtime);
         telemetry.register(&registry);
-        lifecycle::heartbeat(&registry);
+        let heartbeat = Heartbeat::start(&registry);
+        let breakers = Breakers::new(&registry);
         let operations = db::metrics::operations(&registry);
         let db = Db::build(&config.database, telemetry, &registry, operations.clone())?;
-        let redis = Redis::build(&config.redis, telemetry, operations)?;
+        let redis = Redis::build(&config.redis, telemetry, operations, breakers.of("redis"))?;
         let seconds = registry.gauge("service_start_duration_seconds", "Duration of the start, by phase.", 8);
         let boot = Boot { seconds, millis: Mutex::default() };
-        let health = Health::new(&config.readiness, &config.lifecycle);
-        let pepper = Pepper::new(config.auth.pepper.as_ref().ok_or("auth.pepper: missing")?);
+        let health = Health::new(&config.readiness, &config.lifecycle, &heartbeat);
+        let pepper = config.auth.pepper.as_ref().ok_or("auth.pepper: missing")?;
+        let pepper = Pepper::new(pepper, config.auth.previous_pepper.as_ref());
         let idempotency = Idempotency::new(&config.idempotency, &registry);
         let (tenants, activity) = (TenantLabels::new(&registry), Activity::default());
         let state = shop::State::new(
@@ -107,7 +123,7 @@ impl App {
                 pepper: &pepper,
                 caches: &Caches::new(redis.clone(), &config.redis.key_prefix, config.http.request_timeout, &registry),
                 idempotency: &idempotency,
-                outbound: &Outbound::build(&config.outbound, telemetry, &registry)?,
+                outbound: &Outbound::build(&config.outbound, telemetry, &registry, &breakers)?,
                 registry: &registry,
                 tenants: &tenants,
                 activity: &activity,
@@ -115,11 +131,15 @@ impl App {
         )?;
         let jobs = shop::jobs(faults::jobs(JobRegistry::default(), config.faults.enabled), &state);
         let worker = Worker::new(&db, jobs, &config.jobs, telemetry, &registry);
-        let (config, telemetry) = (config.clone(), telemetry.clone());
-        let shelter = Shelter::new(config.http.request_timeout, &registry);
+        let gate = Gate::new(&config.http, &registry);
+        let shelter = Shelter::new(&config.http, &gate);
         Ok(Self {
-            config,
-            telemetry,
+            config: config.clone(),
+            admin_token: admin::Token::new(config.admin.token.clone()),
+            secrets: Mutex::new(config.clone()),
+            pepper,
+            gate,
+            telemetry: telemetry.clone(),
             registry,
             db,
             redis,
@@ -149,7 +169,6 @@ impl App {
     /// The public routes in their layers.
     pub(crate) fn service(&self) -> Result<tower_http::normalize_path::NormalizePath<axum::Router>, String> {
         let Config { http, auth, faults, .. } = &self.config;
-        let pepper = Pepper::new(auth.pepper.as_ref().ok_or("auth.pepper: missing")?);
         let api = openapi();
         let mut routes = axum::Router::from(tenancy::http::router().with_state(self.db.clone()))
             .merge(axum::Router::from(shop::router().with_state(self.state.clone())))
@@ -158,10 +177,12 @@ impl App {
         if faults.enabled {
             routes = routes.merge(faults::router(self.db.clone()));
         }
-        let observe = Observe::new(&self.telemetry, &self.registry, &self.tenants, http);
-        let limiter = RateLimiter::new(&self.config.rate_limit, &self.registry);
-        let directory = Directory::new(&self.db, &pepper, auth.key_cache_ttl, &self.activity);
-        Ok(layers::apply(routes, http, observe, directory, limiter, self.health.clone(), self.shelter.clone()))
+        let observe = Observe::new(&self.telemetry, &self.registry, &self.tenants, http, &self.gate);
+        let quotas = self.redis.as_ref().map(|redis| Quotas::new(redis, &self.config.redis.key_prefix));
+        let limiter = RateLimiter::new(&self.config.rate_limit, quotas, &self.registry);
+        let directory = Directory::new(&self.db, &self.pepper, auth.key_cache_ttl, &self.activity);
+        let admission = Admission::new(directory, limiter, self.gate.clone(), auth.failures_per_minute);
+        Ok(layers::apply(routes, http, observe, admission, self.health.clone(), self.shelter.clone()))
     }
 
     /// What must be done now and then, by any instance.
@@ -198,7 +219,7 @@ impl App {
         };
         let admin_listener = admin_listener.into_std().map_err(|error| error.to_string())?;
         let (health, registry) = (self.health.clone(), self.registry.clone());
-        let (level, token) = (self.telemetry.log_level.clone(), self.config.admin.token.clone());
+        let (level, token) = (self.telemetry.log_level.clone(), self.admin_token.clone());
         let admin =
             admin::spawn(admin_listener, limits.head_timeout, health, registry, level, token, admin_stop.clone())
                 .map_err(|error| format!("the admin thread can't be started: {error}"))?;
@@ -215,8 +236,9 @@ impl App {
         ));
         tracing::info!(public = %public_address, admin = %admin_address, "service_starting");
         let app = Arc::new(self);
-        let failed = Arc::new(Failed::default());
-        let ready = become_ready(Arc::clone(&app), booted, Arc::clone(&failed), checks.clone(), claims.clone());
+        let failed = Arc::new(running::Failed::default());
+        let ready =
+            running::become_ready(Arc::clone(&app), booted, Arc::clone(&failed), checks.clone(), claims.clone());
         lifecycle::spawn(ready);
         Ok(Running {
             app,
@@ -230,112 +252,5 @@ impl App {
             claims,
             failed,
         })
-    }
-}
-
-/// What jobs and left work get at least, when requests have used up the drain.
-const LAST_WORK: Duration = Duration::from_secs(1);
-
-async fn become_ready(
-    app: Arc<App>,
-    booted: Instant,
-    failed: Arc<Failed>,
-    stop: CancellationToken,
-    claims: CancellationToken,
-) {
-    let started = Instant::now();
-    let waited = tokio::select! {
-        waited = lifecycle::wait_for_database(&app.db, &app.health, app.config.database.startup_timeout) => waited,
-        () = stop.cancelled() => return,
-    };
-    if let Err(why) = waited {
-        tracing::error!(severity = "critical", error = why, "service_start_failed");
-        failed.because(why);
-        return;
-    }
-    if app.config.jobs.enabled {
-        app.worker.start(&claims);
-        lifecycle::spawn(Arc::clone(&app).maintain(stop.clone()));
-    }
-    app.boot.record("database", started.elapsed());
-    app.boot.record("total", booted.elapsed());
-    tracing::info!(
-        listen_ms = app.boot.millis("listen"),
-        database_ms = app.boot.millis("database"),
-        total_ms = app.boot.millis("total"),
-        "service_started"
-    );
-}
-
-/// Why the service can't go on, once it can't.
-#[derive(Default)]
-struct Failed {
-    why: Mutex<Option<String>>,
-    token: CancellationToken,
-}
-
-impl Failed {
-    fn because(&self, why: String) {
-        *self.why.lock() = Some(why);
-        self.token.cancel();
-    }
-}
-
-/// A serving application.
-pub struct Running {
-    pub app: Arc<App>,
-    pub public: SocketAddr,
-    pub admin: SocketAddr,
-    stop: server::Stop,
-    admin_stop: server::Stop,
-    serving: JoinHandle<usize>,
-    admin_thread: std::thread::JoinHandle<()>,
-    checks: CancellationToken,
-    /// Ends the claiming of jobs.
-    claims: CancellationToken,
-    failed: Arc<Failed>,
-}
-
-impl Running {
-    /// Ends when the service can't go on, and says why.
-    pub async fn failed(&self) -> String {
-        self.failed.token.cancelled().await;
-        self.failed.why.lock().clone().unwrap_or_default()
-    }
-
-    /// Not ready → drain delay → stop accepting → finish in flight → close. Returns whether all of
-    /// it fit the deadline. Telemetry is flushed by the caller, last.
-    pub async fn shutdown(mut self) -> bool {
-        let config = &self.app.config.lifecycle;
-        tracing::info!(drain_delay_ms = config.drain_delay.as_millis() as u64, "shutdown_started");
-        self.app.health.drain();
-        tokio::time::sleep(config.drain_delay).await;
-        let deadline = Instant::now() + config.drain_timeout;
-        self.claims.cancel();
-        self.stop.drain.cancel();
-        let drained = tokio::time::timeout(config.drain_timeout, &mut self.serving).await;
-        let mut cut = 0;
-        if drained.is_err() {
-            self.stop.kill.cancel();
-            cut = (&mut self.serving).await.unwrap_or_default();
-            tracing::warn!(connections_cut = cut, "shutdown_drain_overrun");
-        }
-        self.checks.cancel();
-        // Work of clients that left, and jobs that run: they share what is left of the deadline. Workers
-        // claim no more, and a job that is cut runs again elsewhere.
-        let left = deadline.saturating_duration_since(Instant::now()).max(LAST_WORK);
-        let work = async { tokio::join!(self.app.shelter.drained(), self.app.worker.drain()) };
-        let finished = tokio::time::timeout(left, work).await.is_ok();
-        if !finished {
-            tracing::warn!("shutdown_work_cut");
-        }
-        // What still holds a connection now is past every deadline.
-        let _closed_or_not = tokio::time::timeout(Duration::from_secs(1), self.app.db.close()).await;
-        self.admin_stop.drain.cancel();
-        self.admin_stop.kill.cancel();
-        let admin = self.admin_thread;
-        let joined = tokio::task::spawn_blocking(move || admin.join().is_ok()).await;
-        tracing::info!(connections_cut = cut, admin_stopped = joined.unwrap_or(false), "shutdown_completed");
-        drained.is_ok() && finished
     }
 }

@@ -1,4 +1,7 @@
-//! The root configuration: the sections their owners declare, read from all layers at once.
+//! The root configuration: the sections their owners declare, read from all layers at once. What only
+//! production refuses is in `production`.
+
+mod production;
 
 use std::collections::BTreeMap;
 
@@ -22,11 +25,11 @@ use crate::{
 
 /// The files of `config/`, in the binary: it runs without them beside it.
 pub const FILES: &[(&str, &str)] = &[
-    ("default", include_str!("../config/default.toml")),
-    ("development", include_str!("../config/development.toml")),
-    ("test", include_str!("../config/test.toml")),
-    ("staging", include_str!("../config/staging.toml")),
-    ("production", include_str!("../config/production.toml")),
+    ("default", include_str!("../../config/default.toml")),
+    ("development", include_str!("../../config/development.toml")),
+    ("test", include_str!("../../config/test.toml")),
+    ("staging", include_str!("../../config/staging.toml")),
+    ("production", include_str!("../../config/production.toml")),
 ];
 
 /// All sections, for the reference and for the check of unknown keys.
@@ -149,14 +152,17 @@ impl Loaded {
         if let Err(faults) = otlp::Settings::parse(&self.variables) {
             faults.into_iter().for_each(|fault| self.faults.add(fault));
         }
-        http.check(&mut self.faults);
+        http.check(*environment, &mut self.faults);
         redis.check(&mut self.faults);
         readiness.check(&mut self.faults);
         database.check(&mut self.faults);
         auth.check(*environment, &mut self.faults);
         outbound.check(*environment, &mut self.faults);
         faults.check(*environment, &mut self.faults);
-        shop_payments.check(&mut self.faults);
+        shop_payments.check(*environment, &mut self.faults);
+        if *environment == Environment::Production {
+            production::check(&self.config, &self.variables, &mut self.faults);
+        }
         if http.bind == admin.bind && http.bind.port() != 0 {
             self.faults.add(format!("admin.bind: {} is also http.bind; the listeners need a port each", admin.bind));
         }
@@ -165,6 +171,13 @@ impl Loaded {
                 "shop.payments.timeout: {} must be shorter than http.request_timeout, {}",
                 self.config.shop_payments.timeout.show(),
                 http.request_timeout.show()
+            ));
+        }
+        if self.config.lifecycle.dead_after <= self.config.lifecycle.stalled_after {
+            self.faults.add(format!(
+                "lifecycle.dead_after: {} must be longer than lifecycle.stalled_after, {}",
+                self.config.lifecycle.dead_after.show(),
+                self.config.lifecycle.stalled_after.show()
             ));
         }
         // Deadlines nest: a request that waited in vain for a connection must still be able to say so.
@@ -210,7 +223,7 @@ impl Config {
             let (credentials, _) = dsn.expose().split_once("://")?.1.split_once('@')?;
             Some(credentials.to_owned())
         });
-        let plain = [&self.auth.pepper, &self.admin.token, &self.sentry.dsn]
+        let plain = [&self.auth.pepper, &self.auth.previous_pepper, &self.admin.token, &self.sentry.dsn]
             .into_iter()
             .flatten()
             .map(|secret| secret.expose().to_owned());

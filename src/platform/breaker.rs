@@ -71,6 +71,11 @@ impl Breaker {
         }
     }
 
+    /// Whether calls are refused now, or were when one was last made.
+    pub fn is_open(&self) -> bool {
+        self.state.lock().closed_to_all_until.is_some()
+    }
+
     /// What became of a call.
     pub fn record(&self, success: bool) {
         let mut state = self.state.lock();

@@ -1,0 +1,315 @@
+//! A pool that heals. sqlx's own waits for ever for a server that went silent, and pays for each stale
+//! connection anew (traps 2, 3): here every wait has an end, one stale connection condemns those that are
+//! as old, and when none of them answers while a new one does, the pool is replaced.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::RwLock;
+use prometheus::IntCounter;
+use sqlx::{
+    Connection as _, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tracing::log::LevelFilter;
+
+use crate::platform::telemetry::context;
+
+/// A stale connection is found by asking, but only one that was idle this long: the question costs
+/// a round trip and 12 µs (research/performance.md).
+const IDLE_BEFORE_PING: Duration = Duration::from_secs(1);
+const PING_TIMEOUT: Duration = Duration::from_millis(250);
+/// A server that answered nothing for so long, while somebody waits for a connection, is under suspicion.
+const SILENCE: Duration = Duration::from_millis(400);
+/// Time for a new connection that asks what the server knows of us.
+const INQUIRY: Duration = Duration::from_secs(1);
+/// Between two replacements: the connections of the one before must be gone, or they add up.
+const REPLACE_EVERY: Duration = Duration::from_secs(5);
+/// How much later than the server we end a statement: its own answer, an error with a name, is the better one.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// How a pool is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub max_connections: u32,
+    pub acquire_timeout: Duration,
+    pub idle_timeout: Duration,
+}
+
+/// The connections of one role. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+struct Inner {
+    current: RwLock<PgPool>,
+    limits: Limits,
+    health: Arc<Health>,
+    replaced: IntCounter,
+    checking: AtomicBool,
+}
+
+/// What is known of the server; times are milliseconds since `born`.
+struct Health {
+    born: Instant,
+    answered: AtomicU64,
+    /// What was idle then is not used again.
+    stale: AtomicU64,
+    replaced: AtomicU64,
+    /// Of the role, in milliseconds.
+    statement_timeout: AtomicU64,
+}
+
+impl Health {
+    fn now(&self) -> u64 {
+        // Never 0, which stands for never.
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Whether a connection that was idle so long can be used; asks it if that is in doubt.
+    async fn is_usable(&self, connection: &mut PgConnection, idle_for: Duration) -> bool {
+        let since = self.now().saturating_sub(u64::try_from(idle_for.as_millis()).unwrap_or(u64::MAX));
+        if since < self.stale.load(Relaxed) {
+            return false;
+        }
+        if idle_for < IDLE_BEFORE_PING {
+            return true;
+        }
+        let answered = matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(())));
+        if answered {
+            self.answered.store(self.now(), Relaxed)
+        } else {
+            self.stale.store(self.now(), Relaxed)
+        }
+        answered
+    }
+}
+
+impl Pool {
+    /// Builds a pool; it connects when first used.
+    pub fn build(limits: Limits, options: PgConnectOptions, replaced: IntCounter) -> Self {
+        let health = Arc::new(Health {
+            born: Instant::now(),
+            answered: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
+            statement_timeout: AtomicU64::new(3_000),
+        });
+        let current = RwLock::new(connect(limits, options, &health));
+        Self(Arc::new(Inner { current, limits, health, replaced, checking: AtomicBool::new(false) }))
+    }
+
+    pub fn size(&self) -> u32 {
+        self.0.current.read().size()
+    }
+
+    pub fn idle(&self) -> usize {
+        self.0.current.read().num_idle()
+    }
+
+    pub fn max(&self) -> u32 {
+        self.0.limits.max_connections
+    }
+
+    /// New connections are made with these; those that exist live on.
+    pub fn set_options(&self, options: PgConnectOptions) {
+        self.0.current.read().set_connect_options(options);
+    }
+
+    /// The role's `statement_timeout`, as the boot self-test found it.
+    pub fn set_statement_timeout(&self, timeout: Duration) {
+        self.0.health.statement_timeout.store(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub fn statement_timeout(&self) -> Duration {
+        Duration::from_millis(self.0.health.statement_timeout.load(Relaxed))
+    }
+
+    /// The longest wait for the answer to a statement: a server that keeps to the role's limit answers before.
+    pub fn longest_wait(&self) -> Duration {
+        self.statement_timeout() + GRACE
+    }
+
+    /// The server has answered, if only with an error.
+    pub fn answered(&self) {
+        self.0.health.answered.store(self.0.health.now(), Relaxed);
+    }
+
+    /// A connection turned out to be lost, or to lead to the wrong server: the idle ones are no better.
+    pub fn stale(&self) {
+        self.0.health.stale.store(self.0.health.now(), Relaxed);
+    }
+
+    /// A connection, within the acquire timeout and the deadline of the request.
+    ///
+    /// # Errors
+    /// `PoolTimedOut` when all are at work, or why none can be made.
+    pub async fn acquire(&self) -> Result<Borrowed, sqlx::Error> {
+        loop {
+            let pool = self.0.current.read().clone();
+            let limit = context::time_left()
+                .map_or(self.0.limits.acquire_timeout, |left| left.min(self.0.limits.acquire_timeout));
+            match tokio::time::timeout(limit, pool.acquire()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+                Ok(connection) => return Ok(Borrowed { connection: Some(connection), returns: false }),
+                // Replaced while we waited.
+                Err(sqlx::Error::PoolClosed) if !self.0.current.read().is_closed() => {}
+                Err(error) => {
+                    if matches!(error, sqlx::Error::PoolTimedOut) {
+                        self.suspect();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Whether the server answers a connection of this pool, in time.
+    ///
+    /// # Errors
+    /// No connection, or no answer. `PoolTimedOut` says that all connections are at work.
+    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+        let mut connection = self.acquire().await?;
+        match tokio::time::timeout(INQUIRY, connection.ping()).await {
+            Ok(Ok(())) => {
+                connection.give_back();
+                self.answered();
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                self.stale();
+                Err(error)
+            }
+            Err(_) => {
+                self.stale();
+                Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+
+    /// Closes it, waiting for connections in use.
+    pub async fn close(&self) {
+        let pool = self.0.current.read().clone();
+        pool.close().await;
+    }
+
+    /// Nobody got a connection: that is load, or all of them hang on a server that is gone.
+    fn suspect(&self) {
+        let health = &self.0.health;
+        let now = health.now();
+        let silent = now.saturating_sub(health.answered.load(Relaxed)) >= SILENCE.as_millis() as u64;
+        let replaced = health.replaced.load(Relaxed);
+        let lately = replaced != 0 && now.saturating_sub(replaced) < REPLACE_EVERY.as_millis() as u64;
+        if !silent || lately || self.0.checking.swap(true, Relaxed) {
+            return;
+        }
+        let pool = self.clone();
+        crate::platform::lifecycle::spawn(async move {
+            pool.replace_if_lost().await;
+            pool.0.checking.store(false, Relaxed);
+        });
+    }
+
+    /// A server that takes a new connection, and on which nothing of ours is at work, has lost the old ones.
+    async fn replace_if_lost(&self) {
+        let old = self.0.current.read().clone();
+        let options = old.connect_options();
+        let inquiry = async {
+            let mut connection = PgConnection::connect_with(&options).await?;
+            let at_work = at_work(&mut connection).await?;
+            connection.close_hard().await?;
+            Ok::<_, sqlx::Error>(at_work)
+        };
+        let Ok(Ok(at_work)) = tokio::time::timeout(INQUIRY, inquiry).await else { return };
+        let in_use = i64::from(old.size()) - i64::try_from(old.num_idle()).unwrap_or(i64::MAX);
+        if at_work >= in_use || old.is_closed() {
+            return;
+        }
+        tracing::warn!(connections = in_use, at_work, "database_pool_replaced");
+        *self.0.current.write() = connect(self.0.limits, (*options).clone(), &self.0.health);
+        self.0.health.replaced.store(self.0.health.now(), Relaxed);
+        self.0.replaced.inc();
+        // Those who hold a connection find out by themselves, at the latest at the limit of their statement.
+        crate::platform::lifecycle::spawn(async move { old.close().await });
+    }
+}
+
+/// Sessions of this role that have been at a statement for a while, on a server that knows nothing of a lost socket.
+async fn at_work(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        r#"
+        select count(*)
+        from pg_stat_activity
+        where usename = current_user
+          and datname = current_database()
+          and pid <> pg_backend_pid()
+          and state = 'active'
+          and query_start < now() - interval '300 milliseconds'
+        "#,
+    )
+    .fetch_one(connection)
+    .await
+}
+
+fn connect(limits: Limits, options: PgConnectOptions, health: &Arc<Health>) -> PgPool {
+    let health = Arc::clone(health);
+    PgPoolOptions::new()
+        .max_connections(limits.max_connections)
+        .acquire_timeout(limits.acquire_timeout)
+        .idle_timeout(limits.idle_timeout)
+        .acquire_slow_level(LevelFilter::Off)
+        .test_before_acquire(false)
+        .before_acquire(move |connection, meta| {
+            let health = Arc::clone(&health);
+            Box::pin(async move { Ok(health.is_usable(connection, meta.idle_for).await) })
+        })
+        .connect_lazy_with(options)
+}
+
+/// A connection on loan. Dropped in the middle of anything it is closed: sqlx would wait without limit for
+/// the rest of the answer, and keep its place in the pool meanwhile.
+pub struct Borrowed {
+    connection: Option<PoolConnection<Postgres>>,
+    returns: bool,
+}
+
+impl Borrowed {
+    /// Gives it back, clean.
+    pub fn give_back(mut self) {
+        self.returns = true;
+    }
+}
+
+impl Deref for Borrowed {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.connection.as_deref().expect("taken only when dropped")
+    }
+}
+
+impl DerefMut for Borrowed {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.connection.as_deref_mut().expect("taken only when dropped")
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        if !self.returns || tokio::runtime::Handle::try_current().is_err() {
+            connection.close_on_drop();
+            return;
+        }
+        // sqlx asks the server on each return, without limit: ended here, its place is free again.
+        let returned = connection.return_to_pool();
+        crate::platform::lifecycle::spawn(async move {
+            let _back_or_closed = tokio::time::timeout(INQUIRY, returned).await;
+        });
+    }
+}

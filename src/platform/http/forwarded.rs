@@ -1,0 +1,93 @@
+//! Who the client is, behind proxies: `X-Forwarded-For` is believed only as far as it was written by hops that
+//! the configuration names (ASVS 4.1.3). Without any, the client is the peer of the connection.
+
+use std::net::IpAddr;
+
+use axum::http::HeaderMap;
+
+/// Hops looked at: a chain that is longer is somebody's joke.
+const MOST_HOPS: usize = 32;
+
+/// Networks of the proxies in front of the service.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies(Vec<(IpAddr, u8)>);
+
+impl Proxies {
+    /// `10.0.0.0/8`, or an address by itself.
+    pub fn parse(networks: &[String]) -> Result<Self, String> {
+        networks.iter().map(|text| network(text).ok_or_else(|| text.clone())).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|(network, length)| match (network, address) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let shift = 32 - u32::from(*length);
+                network.to_bits().checked_shr(shift) == address.to_bits().checked_shr(shift)
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let shift = 128 - u32::from(*length);
+                network.to_bits().checked_shr(shift) == address.to_bits().checked_shr(shift)
+            }
+            _ => false,
+        })
+    }
+
+    /// The client of a request that came over a connection from `peer`: the last address that no trusted hop has.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer.to_canonical();
+        if self.0.is_empty() || !self.contain(client) {
+            return client;
+        }
+        let lines = headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok());
+        let hops: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+        for hop in hops.into_iter().rev().take(MOST_HOPS) {
+            let Ok(address) = hop.trim_matches(['[', ']']).parse::<IpAddr>() else { break };
+            client = address.to_canonical();
+            if !self.contain(client) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+fn network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let length = length.map_or(Some(most), |length| length.parse().ok())?;
+    (length <= most).then_some((address, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(proxies: &[&str], peer: &str, header: &str) -> String {
+        let proxies = Proxies::parse(&proxies.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", header.parse().unwrap());
+        proxies.client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn only_configured_hops_are_believed() {
+        assert_eq!(client(&[], "203.0.113.9", "198.51.100.1"), "203.0.113.9", "nobody is trusted by default");
+        assert_eq!(client(&["10.0.0.0/8"], "203.0.113.9", "198.51.100.1"), "203.0.113.9", "not a hop of ours");
+        assert_eq!(client(&["10.0.0.0/8"], "10.1.2.3", "198.51.100.1"), "198.51.100.1");
+        // What the client wrote itself stands to the left of what our hops added.
+        assert_eq!(client(&["10.0.0.0/8"], "10.1.2.3", "1.1.1.1, 198.51.100.1, 10.9.9.9"), "198.51.100.1");
+        assert_eq!(client(&["10.0.0.0/8"], "10.1.2.3", "1.1.1.1, nonsense"), "10.1.2.3");
+        assert_eq!(client(&["10.0.0.0/8"], "10.1.2.3", ""), "10.1.2.3");
+        assert_eq!(client(&["10.0.0.0/8"], "::ffff:10.1.2.3", "2001:db8::1"), "2001:db8::1");
+        assert_eq!(client(&["fd00::/8", "0.0.0.0/0"], "fd00::1", &"1.1.1.1, ".repeat(1_000)), "fd00::1");
+    }
+
+    #[test]
+    fn networks_are_addresses_with_a_length() {
+        for bad in ["10.0.0.0/33", "::/129", "10.0.0", "host", "10.0.0.0/", "/8", ""] {
+            assert!(Proxies::parse(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+    }
+}
