@@ -1,6 +1,7 @@
 //! The commands. Exit codes: 0 clean, 1 failure, 2 usage, 3 drain deadline overrun, 78 bad
 //! configuration (EX_CONFIG of sysexits.h).
 
+mod doctor;
 mod inspect;
 mod jobs;
 mod serve;
@@ -40,6 +41,8 @@ enum Command {
         #[arg(long, default_value_t = 300)]
         timeout: u64,
     },
+    /// Look at everything the service depends on, say what is wrong and how to mend it (exit 1 if it would not work)
+    Doctor(doctor::Options),
     /// Ask the admin listener of this machine whether the service is alive: for images without a shell
     Healthcheck,
     /// Show, check or explain the configuration
@@ -129,6 +132,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     let loaded = config::load(&sources);
     match command {
         Command::Serve => serve::serve(&loaded.servable()?, &sources),
+        Command::Doctor(options) => doctor::doctor(&loaded.servable()?, &sources, &options),
         Command::Config(command) => inspect::config(&command, loaded),
         Command::Openapi => {
             print(&crate::platform::http::docs::text(&crate::app::openapi()));
@@ -173,7 +177,10 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime can't be started: {error}"))?;
-    Ok(runtime.block_on(work))
+    let result = runtime.block_on(work);
+    // A look-up of a name that hangs in its thread must not hold the exit.
+    runtime.shutdown_background();
+    Ok(result)
 }
 
 /// Warnings on standard error and no spans: a tool's output is its standard output.

@@ -36,11 +36,12 @@ pub async fn check(db: &Db) -> Result<(), Refusal> {
     }
     for (name, pool) in [("runtime", &db.0.runtime), ("system", &db.0.system)] {
         let mut connection = pool.acquire().await.map_err(|error| Refusal::new("unreachable", error.to_string()))?;
-        let (unsafe_role, statement_timeout) =
+        let unsafe_role =
             role(&mut connection).await.map_err(|error| Refusal::new("unreachable", error.to_string()))?;
+        let timeout = statement_timeout(&mut connection).await;
+        pool.set_statement_timeout(timeout.map_err(|error| Refusal::new("unreachable", error.to_string()))?);
         connection.give_back();
-        pool.set_statement_timeout(statement_timeout);
-        if let Some(why) = unsafe_role {
+        if let Some(why) = unsafe_role.first() {
             return Err(Refusal::new("unsafe_role", format!("the {name} role {why}")));
         }
     }
@@ -62,8 +63,24 @@ pub async fn check(db: &Db) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn role(connection: &mut PgConnection) -> Result<(Option<&'static str>, Duration), sqlx::Error> {
-    let (superuser, bypass, owner, unlimited, statement_timeout): (bool, bool, bool, bool, i64) = sqlx::query_as(
+async fn statement_timeout(connection: &mut PgConnection) -> Result<Duration, sqlx::Error> {
+    let millis: i64 =
+        sqlx::query_scalar("select s.setting::bigint from pg_settings s where s.name = 'statement_timeout'")
+            .fetch_one(connection)
+            .await?;
+    Ok(Duration::from_millis(millis.unsigned_abs()))
+}
+
+/// The one reason of [`role`] that is no privilege.
+pub const UNLIMITED: &str = "has no limits: alter role … set statement_timeout = '3s', set lock_timeout = '1s', \
+     set idle_in_transaction_session_timeout = '5s'";
+
+/// What makes the session's role unsafe, the worst first.
+///
+/// # Errors
+/// When the catalogue can't be read.
+pub async fn role(connection: &mut PgConnection) -> Result<Vec<&'static str>, sqlx::Error> {
+    let (superuser, bypass, owner, unlimited): (bool, bool, bool, bool) = sqlx::query_as(
         r#"
         select exists (select 1 from pg_roles s where s.rolsuper and pg_has_role(r.oid, s.oid, 'member')),
                exists (select 1 from pg_roles s where s.rolbypassrls and pg_has_role(r.oid, s.oid, 'member')),
@@ -77,27 +94,27 @@ async fn role(connection: &mut PgConnection) -> Result<(Option<&'static str>, Du
                    current_setting('statement_timeout'),
                    current_setting('lock_timeout'),
                    current_setting('idle_in_transaction_session_timeout')
-               ),
-               (select s.setting::bigint from pg_settings s where s.name = 'statement_timeout')
+               )
         from pg_roles r
         where r.rolname = current_user
         "#,
     )
     .fetch_one(connection)
     .await?;
-    let unsafe_role = match (superuser, bypass, owner, unlimited) {
-        (true, ..) => Some("is a superuser or can become one; use one made with NOSUPERUSER"),
-        (_, true, ..) => Some("bypasses row-level security or can become one that does; use one made with NOBYPASSRLS"),
-        (_, _, true, _) => {
-            Some("owns tables or is a member of their owner; give the owner to DATABASE_MIGRATION_URL only")
-        }
-        (.., true) => Some(
-            "has no limits: alter role … set statement_timeout = '3s', set lock_timeout = '1s', \
-             set idle_in_transaction_session_timeout = '5s'",
+    let reasons = [
+        (superuser, "is a superuser or can become one; use one made with NOSUPERUSER"),
+        // A superuser is all of it.
+        (
+            bypass && !superuser,
+            "bypasses row-level security or can become one that does; use one made with NOBYPASSRLS",
         ),
-        _ => None,
-    };
-    Ok((unsafe_role, Duration::from_millis(statement_timeout.unsigned_abs())))
+        (
+            owner && !superuser,
+            "owns tables or is a member of their owner; give the owner to DATABASE_MIGRATION_URL only",
+        ),
+        (unlimited, UNLIMITED),
+    ];
+    Ok(reasons.into_iter().filter(|(is, _)| *is).map(|(_, why)| why).collect())
 }
 
 /// Tables with a `tenant_id` that lack a protection, or have a policy for `role` (or for all) that

@@ -52,6 +52,12 @@ impl SentryConfig {
             faults.add("sentry.dsn: not a Sentry DSN (https://key@host/project)");
         }
     }
+
+    /// The server that events go to, without key and project.
+    pub fn server(&self) -> Option<String> {
+        let dsn: Dsn = self.dsn.as_ref()?.expose().parse().ok()?;
+        Some(format!("{}://{}:{}", dsn.scheme(), dsn.host(), dsn.port()))
+    }
 }
 
 labels! {

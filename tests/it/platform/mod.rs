@@ -9,6 +9,7 @@ mod cardinality;
 mod configuration;
 mod database_signals;
 mod debugging;
+mod doctor;
 mod documents;
 mod errors;
 mod jobs;

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_otlp::{Compression, Protocol, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _};
+use opentelemetry_sdk::{
+    logs::{LogBatch, LogExporter as _},
+    trace::SpanExporter as _,
+};
 use tonic::{
     metadata::{MetadataKey, MetadataMap, MetadataValue},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -47,6 +51,20 @@ pub fn spans(to: &Destination) -> Result<opentelemetry_otlp::SpanExporter, Strin
 /// Why there can be no exporter, in words. Call it inside the runtime that will export.
 pub fn logs(to: &Destination) -> Result<opentelemetry_otlp::LogExporter, String> {
     exporter!(opentelemetry_otlp::LogExporter, to)
+}
+
+/// Exports nothing, all the way there and back.
+///
+/// # Errors
+/// What went wrong, in the exporter's words. The same holds for logs.
+pub async fn try_spans(to: &Destination) -> Result<(), String> {
+    spans(to)?.export(Vec::new()).await.map_err(|error| error.to_string())
+}
+
+/// # Errors
+/// As of `try_spans`.
+pub async fn try_logs(to: &Destination) -> Result<(), String> {
+    logs(to)?.export(LogBatch::new(&[])).await.map_err(|error| error.to_string())
 }
 
 fn metadata(to: &Destination) -> Result<MetadataMap, String> {
