@@ -25,10 +25,20 @@ pub trait Setting: Sized {
 /// A raw value as `config show` and faults print it.
 pub fn shown(value: &Value) -> String {
     match &value.kind {
-        ValueKind::String(text) => format!("\"{text}\""),
+        ValueKind::String(text) => quoted(text),
         ValueKind::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
         other => other.to_string(),
     }
+}
+
+/// A string as TOML writes it (1.0, "Basic strings"): what it holds ends neither the string nor the line.
+fn quoted(text: &str) -> String {
+    let escape = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
+        c => c.to_string(),
+    };
+    format!("\"{}\"", text.chars().map(escape).collect::<String>())
 }
 
 fn text(value: &Value) -> Option<String> {
@@ -88,7 +98,7 @@ impl Setting for String {
     }
 
     fn show(&self) -> String {
-        format!("\"{self}\"")
+        quoted(self)
     }
 }
 
@@ -194,7 +204,7 @@ impl Setting for Vec<String> {
     }
 
     fn show(&self) -> String {
-        format!("[{}]", self.iter().map(|item| format!("\"{item}\"")).collect::<Vec<_>>().join(", "))
+        format!("[{}]", self.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", "))
     }
 }
 
