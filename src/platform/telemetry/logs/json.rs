@@ -121,23 +121,48 @@ impl Both<'_> {
 
 impl Output for Both<'_> {
     fn text(&mut self, key: &'static str, value: &str) {
-        self.each(|out| out.text(key, value));
+        self.each(|out| out.text(beside(key), value));
     }
 
     fn integer(&mut self, key: &'static str, value: i64) {
-        self.each(|out| out.integer(key, value));
+        self.each(|out| out.integer(beside(key), value));
     }
 
     fn unsigned(&mut self, key: &'static str, value: u64) {
-        self.each(|out| out.unsigned(key, value));
+        self.each(|out| out.unsigned(beside(key), value));
     }
 
     fn float(&mut self, key: &'static str, value: f64) {
-        self.each(|out| out.float(key, value));
+        self.each(|out| out.float(beside(key), value));
     }
 
     fn flag(&mut self, key: &'static str, value: bool) {
-        self.each(|out| out.flag(key, value));
+        self.each(|out| out.flag(beside(key), value));
+    }
+}
+
+/// The name of an event's field, whoever's event it is, beside those of the line itself: of two members of one
+/// name a reader takes either.
+fn beside(key: &'static str) -> &'static str {
+    match key {
+        "timestamp" => "timestamp_",
+        "level" => "level_",
+        "target" => "target_",
+        "service" => "service_",
+        "environment" => "environment_",
+        "version" => "version_",
+        "trace_id" => "trace_id_",
+        "span_id" => "span_id_",
+        "sampled" => "sampled_",
+        "request_id" => "request_id_",
+        "correlation_id" => "correlation_id_",
+        "tenant_id" => "tenant_id_",
+        "principal_id" => "principal_id_",
+        "job" => "job_",
+        "method" => "method_",
+        "route" => "route_",
+        "path" => "path_",
+        _ => key,
     }
 }
 
