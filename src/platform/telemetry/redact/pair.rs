@@ -145,7 +145,9 @@ impl<'a> Pairs<'a> {
             }
             // A scheme's token, or its parts.
             let is_listed = is_header && SCHEMES.iter().any(|scheme| text.eq_ignore_ascii_case(scheme));
-            if is_listed || is_scheme(text.as_bytes()) || (is_header && is_sentence && is_word(text)) {
+            // Also of `x[Bearer y]`: without its scheme nobody knows the token.
+            let last = text.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or(text);
+            if is_listed || is_scheme(last.as_bytes()) || (is_header && is_sentence && is_word(text)) {
                 let token = run(self.bytes, value.range.end, is_blank);
                 let end = bare(self.bytes, token, is_header);
                 // "Send the API key as Authorization: Bearer <key>."
