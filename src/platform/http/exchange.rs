@@ -48,7 +48,7 @@ const MAX_PATH: usize = 1024;
 const CLIENT_GONE: u16 = 499;
 
 /// An id of the caller's, if it can be taken over: 1 to 64 of `[A-Za-z0-9._-]`.
-fn accepted(headers: &HeaderMap, name: &str) -> Option<String> {
+pub fn accepted_id(headers: &HeaderMap, name: &str) -> Option<String> {
     let value = headers.get(name)?.to_str().ok()?;
     let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     // It goes into every line and header: a key or a card number is no id.
@@ -79,8 +79,8 @@ impl Exchange {
     pub fn start(shared: &Arc<Shared>, request: &Request) -> Self {
         let headers = request.headers();
         let route = Route::of(request);
-        let request_id = accepted(headers, "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
-        let correlation_id = accepted(headers, "x-correlation-id").unwrap_or_else(|| request_id.clone());
+        let request_id = accepted_id(headers, "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
+        let correlation_id = accepted_id(headers, "x-correlation-id").unwrap_or_else(|| request_id.clone());
         let quiet = route.template.starts_with("/health/");
         // Searched once, here, for all who show it; and before the cut, which could leave half a key.
         let mut path = Sink::Log.text(request.uri().path()).into_owned();

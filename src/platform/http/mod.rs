@@ -21,6 +21,8 @@ mod span;
 
 use std::{net::SocketAddr, time::Duration};
 
+pub use exchange::accepted_id;
+
 use crate::{
     platform::{
         config::{ByteSize, Environment, Faults, Setting as _},
