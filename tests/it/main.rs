@@ -6,6 +6,7 @@
     reason = "tests call the service from outside and stop at the first surprise"
 )]
 
+mod fuzz;
 mod platform;
 mod repo;
 mod shop;
