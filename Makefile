@@ -1,6 +1,6 @@
 # The commands of the project: CI calls nothing else. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check ci docs bench bench-pieces profile schemathesis migrate deny clean-local
+.PHONY: help run test lint check ci docs bench bench-pieces profile schemathesis fuzz migrate deny clean-local
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ profile: ## Profile a running service: ADMIN=host:port, FOR=seconds
 
 schemathesis: ## Throw 2,000 generated requests at the API
 	@exec scripts/schemathesis.sh
+
+fuzz: ## Fuzz one target for a while: TARGET=cursor FOR=60
+	@exec scripts/fuzz.sh "$(or $(TARGET),cursor)" "$(or $(FOR),60)"
 
 migrate: ## Apply missing migrations to DATABASE_MIGRATION_URL
 	@cargo run --locked --quiet --bin keel -- migrate
