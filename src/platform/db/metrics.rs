@@ -56,12 +56,12 @@ impl DbMetrics {
             1,
         );
         let replaced: Counter = registry.counter(
-            "db_client_pool_replacements_total",
+            "database_pool_replacements_total",
             "Pools left behind because none of their connections was answered while a new one was.",
             1,
         );
         let retries: Counter<Retried> = registry.counter(
-            "db_transaction_retries_total",
+            "database_transaction_retries_total",
             "Transactions run again after a serialization failure or a deadlock, by what came of it.",
             4,
         );

@@ -107,8 +107,8 @@ impl Exchange {
     /// The answer to a request that is not taken on: counted, with its ids, and nothing else.
     pub fn refuse(shared: &Arc<Shared>, request: &Request) -> Response {
         let route = Route::of(request);
-        let request_id = accepted(request.headers(), "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
-        let correlation_id = accepted(request.headers(), "x-correlation-id").unwrap_or_else(|| request_id.clone());
+        let request_id = accepted_id(request.headers(), "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
+        let correlation_id = accepted_id(request.headers(), "x-correlation-id").unwrap_or_else(|| request_id.clone());
         let context = RequestContext::new(request_id, correlation_id, route.method, route.template, String::new());
         shared.metrics.active.inc();
         let refused = Self {

@@ -47,19 +47,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         }
         let too_large =
             || Error::new(Kind::TooLarge, "body_too_large", "The body is larger than this service accepts.");
-        let budget = request
-            .extensions()
-            .get::<BodyBudget>()
-            .cloned()
-            .ok_or_else(|| Error::internal("the budget of the body is not in the layers"))?;
+        let budget = request.extensions().get::<BodyBudget>().cloned();
         let length = request.headers().get(header::CONTENT_LENGTH);
         let length: Option<u64> = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        if length.is_some_and(|length| length > budget.limit as u64) {
-            return Err(too_large());
-        }
-        // Without a length it may become as large as any.
-        let _memory = budget.gate.body(length.unwrap_or(budget.limit as u64)).await?;
-        let read = tokio::time::timeout_at(budget.until, Bytes::from_request(request, state)).await;
+        let read = Bytes::from_request(request, state);
+        let (read, _memory) = match budget {
+            Some(BodyBudget { until, limit, gate }) => {
+                if length.is_some_and(|length| length > limit as u64) {
+                    return Err(too_large());
+                }
+                // Without a length it may become as large as any.
+                let memory = gate.body(length.unwrap_or(limit as u64)).await?;
+                (tokio::time::timeout_at(until, read).await, Some(memory))
+            }
+            // Outside the layers of the public port.
+            None => (Ok(read.await), None),
+        };
         let body =
             read.map_err(|_| Error::new(Kind::SlowRequest, "body_timeout", "The body did not arrive in time."))?;
         let body = body.map_err(|rejection| {

@@ -33,9 +33,6 @@ section! {
 
 impl PaymentsConfig {
     pub fn check(&self, environment: Environment, faults: &mut Faults) {
-        if environment == Environment::Production && !self.url.starts_with("https://") {
-            faults.add("shop.payments.url: takes money over an unencrypted connection, or is the sandbox; use https");
-        }
         // The job would ask while the request still waits.
         if self.settle_after <= self.timeout {
             let (after, timeout) = (self.settle_after.show(), self.timeout.show());
@@ -48,6 +45,8 @@ impl PaymentsConfig {
                 "shop.payments.url: expected a URL such as https://payments.example.com, got \"{}\"",
                 self.url
             ));
+        } else if environment == Environment::Production && !self.url.starts_with("https://") {
+            faults.add("shop.payments.url: takes money over an unencrypted connection, or is the sandbox; use https");
         }
     }
 }

@@ -25,7 +25,7 @@ async fn redis() -> redis::aio::MultiplexedConnection {
 }
 
 fn key(app: &TestApp, tenant: TenantId, product: &Value) -> String {
-    format!("{}:v1:{{{tenant}}}:product:{}", app.config.redis.key_prefix, product["id"].as_str().unwrap())
+    format!("{}:v2:{{{tenant}}}:product:{}", app.config.redis.key_prefix, product["id"].as_str().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +152,7 @@ fn keys_carry_the_tenant_and_the_version() {
     use keel::platform::cache::key::Key;
     let tenant = TenantId::from_uuid(Uuid::nil());
     let key = Key::of_tenant("keel", tenant, "product", Uuid::max());
-    assert_eq!(key.as_str(), format!("keel:v1:{{{}}}:product:{}", Uuid::nil(), Uuid::max()));
+    assert_eq!(key.as_str(), format!("keel:v2:{{{}}}:product:{}", Uuid::nil(), Uuid::max()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,6 +162,7 @@ async fn cached_values_expire() {
     let (path, created) = product(&app, &acme).await;
     app.get(&path, &acme.key).await.ok(200);
     let left: i64 = redis().await.pttl(key(&app, acme.id, &created)).await.unwrap();
-    assert!((60_000..=100_000).contains(&left), "{left}");
+    // A tenth more or less, and ten minutes for when Postgres is away.
+    assert!((650_000..=710_000).contains(&left), "{left}");
     app.stop().await;
 }

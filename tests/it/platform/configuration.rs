@@ -128,7 +128,7 @@ fn secrets_come_from_files_and_never_stand_in_committed_ones() {
     assert!(faults(&sources)[0].starts_with("auth.pepper: APP__AUTH__PEPPER_FILE points to a file that can't be read"));
 
     std::fs::write(directory.path().join("default.toml"), FILES[0].1).unwrap();
-    std::fs::write(directory.path().join("production.toml"), "[redis]\nurl = \"redis://:hunter2@cache\"\n").unwrap();
+    std::fs::write(directory.path().join("production.toml"), "[redis]\nurl = \"rediss://:hunter2@cache\"\n").unwrap();
     let mut sources = production(&[]);
     sources.directory = Some(directory.path().to_owned());
     let found = faults(&sources);

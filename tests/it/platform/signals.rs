@@ -34,7 +34,7 @@ async fn one_request_is_one_trace_of_server_sql_and_redis_spans() {
     }
     assert_eq!(server.resource("service.name").as_deref(), Some("keel"));
     assert_eq!(server.resource("deployment.environment.name").as_deref(), Some("test"));
-    let (get, select, set) = (named("GET"), named("SELECT products"), named("SET"));
+    let (get, select, set) = (named("GET"), named("SELECT products"), named("EVAL"));
     assert_eq!(get.parent(), server.id());
     assert_eq!(select.parent(), server.id());
     assert_eq!(set.parent(), server.id());
