@@ -9,5 +9,6 @@
 mod fuzz;
 mod platform;
 mod repo;
+mod security;
 mod shop;
 mod support;

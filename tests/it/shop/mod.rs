@@ -1,9 +1,9 @@
 //! The example.
 
 mod crashes;
-mod orders;
+pub mod orders;
 mod products;
 mod propagation;
 mod users;
 mod walk;
-mod webhooks;
+pub mod webhooks;
