@@ -5,7 +5,11 @@
 
 mod authentication;
 mod document;
+mod fields;
 mod objects;
+mod pending;
+mod properties;
+mod resources;
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
