@@ -6,6 +6,9 @@
 mod authentication;
 mod document;
 mod fields;
+mod functions;
+mod inventory;
+mod misconfiguration;
 mod objects;
 mod pending;
 mod properties;
