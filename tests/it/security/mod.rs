@@ -6,6 +6,7 @@
 mod authentication;
 mod document;
 mod fields;
+mod flows;
 mod functions;
 mod inventory;
 mod misconfiguration;
