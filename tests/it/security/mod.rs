@@ -8,12 +8,17 @@ mod document;
 mod fields;
 mod flows;
 mod functions;
+mod hostile;
 mod inventory;
+mod log_lines;
 mod misconfiguration;
 mod objects;
 mod pending;
 mod properties;
 mod resources;
+mod upstream;
+mod webhook_urls;
+mod webhooks;
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
