@@ -5,6 +5,8 @@
 
 mod authentication;
 mod document;
+mod events;
+mod fail_closed;
 mod fields;
 mod flows;
 mod functions;
@@ -16,6 +18,7 @@ mod objects;
 mod pending;
 mod properties;
 mod resources;
+mod transport;
 mod upstream;
 mod webhook_urls;
 mod webhooks;
