@@ -213,16 +213,21 @@ impl App {
         let public_address = public.local_addr().map_err(|error| error.to_string())?;
         let admin_address = admin_listener.local_addr().map_err(|error| error.to_string())?;
         let (stop, admin_stop) = (server::Stop::default(), server::Stop::default());
-        let limits = server::Limits {
-            max_connections: self.config.http.max_connections,
-            head_timeout: self.config.http.head_timeout,
-        };
+        let limits = self.config.http.limits();
+        let wanted = self.config.http.max_connections;
+        if limits.max_connections < wanted {
+            let warning = format!(
+                "http.max_connections: {wanted}, but the limit on open files leaves room for {}; raise it (ulimit -n)",
+                limits.max_connections
+            );
+            tracing::warn!(warning, "config_warning");
+        }
+        server::Counts::register(&limits.counts, &self.registry);
         let admin_listener = admin_listener.into_std().map_err(|error| error.to_string())?;
         let (health, registry) = (self.health.clone(), self.registry.clone());
         let (level, token) = (self.telemetry.log_level.clone(), self.admin_token.clone());
-        let admin =
-            admin::spawn(admin_listener, limits.head_timeout, health, registry, level, token, admin_stop.clone())
-                .map_err(|error| format!("the admin thread can't be started: {error}"))?;
+        let admin = admin::spawn(admin_listener, health, registry, level, token, admin_stop.clone())
+            .map_err(|error| format!("the admin thread can't be started: {error}"))?;
         #[expect(clippy::disallowed_methods, reason = "the accept loop; each request gets its own context")]
         let serving = tokio::spawn(server::run(public, service, limits, stop.clone()));
         self.boot.record("listen", started.elapsed());

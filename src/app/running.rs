@@ -89,6 +89,8 @@ impl Running {
         let config = &self.app.config.lifecycle;
         tracing::info!(drain_delay_ms = config.drain_delay.as_millis() as u64, "shutdown_started");
         self.app.health.drain();
+        // Answers say so from now on, and clients that keep connections go elsewhere by themselves.
+        self.stop.lame.cancel();
         tokio::time::sleep(config.drain_delay).await;
         let deadline = Instant::now() + config.drain_timeout;
         self.claims.cancel();

@@ -155,7 +155,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Tenant(command) => {
             let pepper = loaded.config.auth.pepper.clone();
-            with_db(loaded, async |db| tenants::tenant(&db, pepper, command).await)
+            let allow_private = loaded.config.outbound.allow_private;
+            with_db(loaded, async |db| tenants::tenant(&db, pepper, allow_private, command).await)
         }
         Command::Job(command) => with_db(loaded, async |db| jobs::job(&db, &command).await),
         Command::PaymentSandbox => serve::payment_sandbox(&loaded.readable()?, &sources),

@@ -9,6 +9,7 @@ use crate::platform::{
     config::Secret,
     db::{Db, SystemTx},
     error::Error,
+    outbound::guard,
     tenancy::{
         Scope, TenantId,
         api_key::{NewKey, Pepper},
@@ -62,7 +63,12 @@ pub enum KeyCommand {
     },
 }
 
-pub async fn tenant(db: &Db, pepper: Option<Secret>, command: TenantCommand) -> Result<(), Failure> {
+pub async fn tenant(
+    db: &Db,
+    pepper: Option<Secret>,
+    allow_private: bool,
+    command: TenantCommand,
+) -> Result<(), Failure> {
     let mut tx = SystemTx::begin(db).await?;
     match command {
         TenantCommand::Create { slug, webhook_url, if_not_exists } => {
@@ -72,8 +78,10 @@ pub async fn tenant(db: &Db, pepper: Option<Secret>, command: TenantCommand) -> 
                     "\"{slug}\" is no tenant name: 1 to 63 of lower-case letters, digits and '-', not starting with '-'"
                 )));
             }
-            if let Some(url) = webhook_url.as_ref().filter(|url| !is_webhook(url)) {
-                return Err(Failure::Message(format!("\"{url}\" is no webhook URL: expected https://host/path")));
+            if let Some(url) = webhook_url.as_ref().filter(|url| !is_webhook(url, allow_private)) {
+                return Err(Failure::Message(format!(
+                    "\"{url}\" is no webhook URL: expected https://host/path with a public host"
+                )));
             }
             if let Some(known) = store::find_tenant(&mut tx, &slug).await?.filter(|_| if_not_exists) {
                 if webhook_url.is_some() && webhook_url != known.webhook_url {
@@ -106,9 +114,9 @@ pub async fn tenant(db: &Db, pepper: Option<Secret>, command: TenantCommand) -> 
     Ok(())
 }
 
-/// Whether it can be called at all; where it may lead is decided at each call.
-fn is_webhook(url: &str) -> bool {
-    reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+/// Whether it can be called, as far as the text tells; where a name leads is decided at each call.
+fn is_webhook(url: &str, allow_private: bool) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|url| guard::may_be_called(&url, allow_private))
 }
 
 fn no_pepper() -> Failure {

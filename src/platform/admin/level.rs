@@ -69,8 +69,10 @@ async fn change(
 }
 
 fn authorize(token: Option<&Secret>, headers: &HeaderMap) -> Result<()> {
-    let token = token
-        .ok_or_else(|| Error::new(Kind::Forbidden, "admin_token_unset", "Set admin.token to change anything here."))?;
+    let Some(token) = token else {
+        security::Event::AdminAccessDenied.record();
+        return Err(Error::new(Kind::Forbidden, "admin_token_unset", "Set admin.token to change anything here."));
+    };
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let same = |given: &str| {
         aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), token.expose().as_bytes()).is_ok()

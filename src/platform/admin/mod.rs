@@ -21,6 +21,7 @@ use tower_http::compression::CompressionLayer;
 use super::{
     config::Secret,
     error::Error,
+    heartbeat,
     http::{extract::Json, server},
     lifecycle::Health,
     telemetry::{
@@ -143,7 +144,6 @@ pub fn public_probes(health: Health) -> Router {
 /// When the thread or its runtime can't be started.
 pub fn spawn(
     listener: std::net::TcpListener,
-    head_timeout: std::time::Duration,
     health: Health,
     registry: Registry,
     level: LogLevel,
@@ -154,8 +154,12 @@ pub fn spawn(
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let listener = TcpListener::from_std(listener).expect("a bound, non-blocking socket");
-            let limits = server::Limits { max_connections: MAX_CONNECTIONS, head_timeout };
-            server::run(listener, router(health, registry, level, token), limits, stop).await;
+            let limits = server::Limits { max_connections: MAX_CONNECTIONS, ..server::Limits::default() };
+            let watch = heartbeat::watch(health.clone());
+            tokio::select! {
+                _cut = server::run(listener, router(health, registry, level, token), limits, stop) => {}
+                () = watch => {}
+            }
         });
     })
 }

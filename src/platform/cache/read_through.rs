@@ -47,6 +47,8 @@ const FILL: &str = r"
 /// A value as it is kept.
 #[derive(Serialize, Deserialize)]
 struct Kept<T> {
+    /// The key it was written under: what turns up under another one is nobody's answer.
+    key: String,
     /// Milliseconds since 1970.
     fresh_until: u64,
     value: T,
@@ -167,8 +169,10 @@ impl ReadThrough {
             Ok(None) => ("miss", None),
             Ok(Some(text)) if text == TOMBSTONE => ("miss", None),
             Ok(Some(text)) => match serde_json::from_str::<Kept<T>>(&text) {
-                Ok(kept) => (if kept.fresh_until > now_millis() { "hit" } else { "miss" }, Some(kept)),
-                Err(_) => {
+                Ok(kept) if kept.key == key.as_str() => {
+                    (if kept.fresh_until > now_millis() { "hit" } else { "miss" }, Some(kept))
+                }
+                Ok(_) | Err(_) => {
                     self.discard(redis, key).await;
                     ("error", None)
                 }
@@ -190,7 +194,8 @@ impl ReadThrough {
         let jitter = u32::from(Uuid::new_v4().as_bytes()[0]) % 21 + 90;
         let ttl = self.ttl * jitter / 100;
         let fresh_until = now_millis() + u64::try_from(ttl.as_millis()).unwrap_or_default();
-        let kept = format!(r#"{{"fresh_until":{fresh_until},"value":{text}}}"#);
+        let key_text = serde_json::Value::from(key.as_str());
+        let kept = format!(r#"{{"key":{key_text},"fresh_until":{fresh_until},"value":{text}}}"#);
         let mut command = redis::cmd("EVAL");
         command.arg(FILL).arg(1).arg(key.as_str()).arg(kept).arg((ttl + STALE_IF_ERROR).as_millis().to_string());
         // A cache that can't be filled costs the next read a query; `run` has counted the failure.

@@ -5,32 +5,28 @@ use std::net::IpAddr;
 
 use axum::http::HeaderMap;
 
+use super::server::Network;
+
 /// Hops looked at: a chain that is longer is somebody's joke.
 const MOST_HOPS: usize = 32;
 
 /// Networks of the proxies in front of the service.
 #[derive(Clone, Debug, Default)]
-pub struct Proxies(Vec<(IpAddr, u8)>);
+pub struct Proxies(Vec<Network>);
 
 impl Proxies {
-    /// `10.0.0.0/8`, or an address by itself.
+    /// # Errors
+    /// The first text that is neither an address nor a network such as `10.0.0.0/8`.
     pub fn parse(networks: &[String]) -> Result<Self, String> {
-        networks.iter().map(|text| network(text).ok_or_else(|| text.clone())).collect::<Result<_, _>>().map(Self)
+        networks.iter().map(|text| text.parse()).collect::<Result<_, _>>().map(Self)
     }
 
-    pub fn contain(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.0.iter().any(|(network, length)| match (network, address) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let shift = 32 - u32::from(*length);
-                network.to_bits().checked_shr(shift) == address.to_bits().checked_shr(shift)
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let shift = 128 - u32::from(*length);
-                network.to_bits().checked_shr(shift) == address.to_bits().checked_shr(shift)
-            }
-            _ => false,
-        })
+    pub fn networks(&self) -> &[Network] {
+        &self.0
+    }
+
+    fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(address))
     }
 
     /// The client of a request that came over a connection from `peer`: the last address that no trusted hop has.
@@ -50,14 +46,6 @@ impl Proxies {
         }
         client
     }
-}
-
-fn network(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
-    let address: IpAddr = address.parse().ok()?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    let length = length.map_or(Some(most), |length| length.parse().ok())?;
-    (length <= most).then_some((address, length))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
+    http::header,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -102,6 +103,10 @@ pub async fn started(State((health, shelter)): State<(Health, Shelter)>, request
     if uri.path_and_query().is_some_and(|text| text.as_str().len() > LONGEST_URI) {
         return Error::new(Kind::UriTooLong, "uri_too_long", "The address is longer than this service reads.")
             .into_response();
+    }
+    // RFC 9112 §3.2; hyper leaves it to us. With two hosts, what stands in front may have routed by the other.
+    if request.headers().get_all(header::HOST).iter().count() != 1 {
+        return Error::new(Kind::Malformed, "invalid_host", "Send one Host header.").into_response();
     }
     if health.started() || !uri.path().starts_with("/v1/") {
         return next.run(request).await;

@@ -78,9 +78,24 @@ section! {
 }
 
 impl HttpConfig {
+    /// What the listener is told; never more connections than there are file descriptors for.
+    pub fn limits(&self) -> server::Limits {
+        // What can't be read was refused at the start.
+        let proxies = forwarded::Proxies::parse(&self.trusted_proxies).unwrap_or_default();
+        server::Limits {
+            max_connections: server::descriptors(self.max_connections),
+            max_per_peer: self.max_connections_per_peer,
+            trusted: proxies.networks().to_vec(),
+            head_timeout: self.head_timeout,
+            idle_timeout: self.idle_timeout,
+            write_timeout: self.write_timeout,
+            counts: std::sync::Arc::default(),
+        }
+    }
+
     pub fn check(&self, environment: Environment, faults: &mut Faults) {
-        if let Err(network) = forwarded::Proxies::parse(&self.trusted_proxies) {
-            faults.add(format!("http.trusted_proxies: expected an address or 10.0.0.0/8, got \"{network}\""));
+        if let Err(fault) = forwarded::Proxies::parse(&self.trusted_proxies) {
+            faults.add(format!("http.trusted_proxies: {fault}"));
         }
         if self.body_timeout >= self.request_timeout {
             faults.add(format!(

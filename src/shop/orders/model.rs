@@ -104,6 +104,8 @@ pub struct Order {
 pub struct NewOrder {
     /// By product, so that two orders lock their products in the same sequence.
     pub lines: Vec<(Uuid, i32)>,
+    /// Their products as the client listed them, to name a line by its place.
+    pub listed: Vec<Uuid>,
     pub payment_method: String,
 }
 
@@ -129,7 +131,8 @@ impl NewOrder {
         let payment_method = checks.parsed("payment_method", text(payment_method, 100));
         checks.finish()?;
         parsed.sort_unstable_by_key(|(product, _)| *product);
-        Ok(Self { lines: parsed, payment_method: payment_method.unwrap_or_default() })
+        let listed = lines.iter().map(|(product, _)| *product).collect();
+        Ok(Self { lines: parsed, listed, payment_method: payment_method.unwrap_or_default() })
     }
 }
 
@@ -147,13 +150,14 @@ pub struct Offer {
 /// # Errors
 /// `Invalid` for an unknown product, mixed currencies or a sum past `i64`; `Conflict` when there is
 /// not enough of a product.
-pub fn price(wanted: &[(Uuid, i32)], offers: &[Offer]) -> Result<(Vec<Line>, i64, String)> {
+pub fn price(wanted: &[(Uuid, i32)], listed: &[Uuid], offers: &[Offer]) -> Result<(Vec<Line>, i64, String)> {
     let mut checks = Validation::default();
     let mut lines = Vec::with_capacity(wanted.len());
     let mut total: Option<i64> = Some(0);
     let mut short = None;
-    for (at, (product, quantity)) in wanted.iter().enumerate() {
+    for (product, quantity) in wanted {
         let Some(offer) = offers.iter().find(|offer| offer.id == *product) else {
+            let at = listed.iter().position(|listed| listed == product).unwrap_or_default();
             checks.reject(format!("lines[{at}].product_id"), "there is no such product");
             continue;
         };
@@ -215,22 +219,22 @@ mod tests {
     fn sums_are_exact_and_an_overflow_is_refused() {
         let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let offers = [offer(1, 1999, "EUR", 10), offer(2, 1, "EUR", 10)];
-        let (lines, total, currency) = price(&[(one, 3), (two, 10)], &offers).unwrap();
+        let (lines, total, currency) = price(&[(one, 3), (two, 10)], &[one, two], &offers).unwrap();
         assert_eq!((lines.len(), total, currency.as_str()), (2, 6007, "EUR"));
         let huge = [offer(1, i64::MAX / 2, "EUR", 10)];
-        assert_eq!(price(&[(one, 3)], &huge).unwrap_err().kind, Kind::Invalid);
-        assert_eq!(price(&[(one, 2)], &huge).unwrap().1, i64::MAX / 2 * 2);
+        assert_eq!(price(&[(one, 3)], &[one], &huge).unwrap_err().kind, Kind::Invalid);
+        assert_eq!(price(&[(one, 2)], &[one], &huge).unwrap().1, i64::MAX / 2 * 2);
         let sum = [offer(1, i64::MAX / 2, "EUR", 10), offer(2, i64::MAX / 2, "EUR", 10)];
-        assert_eq!(price(&[(one, 2), (two, 2)], &sum).unwrap_err().kind, Kind::Invalid);
+        assert_eq!(price(&[(one, 2), (two, 2)], &[one, two], &sum).unwrap_err().kind, Kind::Invalid);
     }
 
     #[test]
     fn an_order_has_one_currency_known_products_and_enough_of_each() {
         let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let mixed = [offer(1, 1, "EUR", 1), offer(2, 1, "USD", 1)];
-        assert_eq!(price(&[(one, 1), (two, 1)], &mixed).unwrap_err().kind, Kind::Invalid);
-        assert_eq!(price(&[(two, 1)], &mixed[..1]).unwrap_err().fields[0].field, "lines[0].product_id");
-        assert_eq!(price(&[(one, 2)], &mixed[..1]).unwrap_err().code, "insufficient_stock");
+        assert_eq!(price(&[(one, 1), (two, 1)], &[one, two], &mixed).unwrap_err().kind, Kind::Invalid);
+        assert_eq!(price(&[(two, 1)], &[two], &mixed[..1]).unwrap_err().fields[0].field, "lines[0].product_id");
+        assert_eq!(price(&[(one, 2)], &[one], &mixed[..1]).unwrap_err().code, "insufficient_stock");
     }
 
     #[test]

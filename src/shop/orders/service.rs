@@ -72,7 +72,7 @@ async fn reserve(
         return Ok(Reserved::Replay(answer));
     }
     let offers = store::lock_offers(&mut tx, &new.lines).await?;
-    let (lines, total, currency) = price(&new.lines, &offers)?;
+    let (lines, total, currency) = price(&new.lines, &new.listed, &offers)?;
     store::move_stock(&mut tx, &lines, -1).await?;
     let order = store::insert(&mut tx, new, &lines, total, &currency, key.as_str()).await?;
     jobs::enqueue(&mut tx, order.id, state.settle_after, &SettleOrder { order_id: order.id }).await?;

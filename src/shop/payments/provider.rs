@@ -41,10 +41,8 @@ impl PaymentsConfig {
             ));
         }
         if !Url::parse(&self.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
-            faults.add(format!(
-                "shop.payments.url: expected a URL such as https://payments.example.com, got \"{}\"",
-                self.url
-            ));
+            // Not shown: it may hold a password.
+            faults.add("shop.payments.url: expected a URL such as https://payments.example.com");
         } else if environment == Environment::Production && !self.url.starts_with("https://") {
             faults.add("shop.payments.url: takes money over an unencrypted connection, or is the sandbox; use https");
         }
@@ -98,6 +96,19 @@ impl Provider {
     }
 }
 
+/// A refusal in the provider's own words (RFC 9457). What a proxy on the way says in HTML tells nothing of
+/// the charge, whatever its status.
+#[derive(Deserialize)]
+struct RefusalBody {
+    status: u16,
+    code: String,
+}
+
+fn is_providers(answer: &Answer) -> bool {
+    let refusal: Result<RefusalBody, _> = serde_json::from_slice(&answer.body);
+    refusal.is_ok_and(|refusal| refusal.status == answer.status && !refusal.code.is_empty())
+}
+
 /// What the provider says of a charge. A refusal for a reason of ours (4xx) is a decline: asking
 /// again would get the same answer.
 fn outcome(answer: &Answer) -> Result<Outcome, Unknown> {
@@ -106,14 +117,15 @@ fn outcome(answer: &Answer) -> Result<Outcome, Unknown> {
             let body: ChargeBody = serde_json::from_slice(&answer.body).map_err(|error| Unknown(error.to_string()))?;
             Ok(body.outcome)
         }
-        status if is_final(status) => Ok(Outcome::Declined),
+        _ if is_final(answer) => Ok(Outcome::Declined),
         status => Err(Unknown(format!("status {status}"))),
     }
 }
 
 /// Whether a repetition would get the same answer.
-const fn is_final(status: u16) -> bool {
-    matches!(status, 400..500) && !matches!(status, 401 | 403 | 408 | 409 | 425 | 429)
+fn is_final(answer: &Answer) -> bool {
+    let passing = matches!(answer.status, 401 | 403 | 408 | 409 | 425 | 429);
+    matches!(answer.status, 400..500) && !passing && is_providers(answer)
 }
 
 impl Gateway for Provider {
@@ -130,7 +142,7 @@ impl Gateway for Provider {
             let answer =
                 self.call(Method::GET, &format!("/charges/{order_id}"), "/charges/{order_id}", None, None).await?;
             match answer.status {
-                404 => Ok(None),
+                404 if is_providers(&answer) => Ok(None),
                 200 | 402 => outcome(&answer).map(Some),
                 status => Err(Unknown(format!("status {status}"))),
             }
@@ -141,9 +153,10 @@ impl Gateway for Provider {
         Box::pin(async move {
             let key = Some(format!("refund-{order_id}"));
             let path = format!("/charges/{order_id}/refund");
-            match self.call(Method::POST, &path, "/charges/{order_id}/refund", None, key).await?.status {
+            let answer = self.call(Method::POST, &path, "/charges/{order_id}/refund", None, key).await?;
+            match answer.status {
                 200 => Ok(Refund::Made),
-                status if is_final(status) => Ok(Refund::Refused),
+                _ if is_final(&answer) => Ok(Refund::Refused),
                 status => Err(Unknown(format!("status {status}"))),
             }
         })

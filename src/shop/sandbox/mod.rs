@@ -46,7 +46,7 @@ pub async fn start(config: &SandboxConfig, public: &HttpConfig, telemetry: &Tele
     let tenants = TenantLabels::new(&registry);
     let observe = Observe::new(telemetry, &registry, &tenants, public, &Gate::new(public, &registry));
     let router = http::router(config.books.as_ref().map(PathBuf::from))?.layer(observe);
-    let limits = server::Limits { max_connections: 256, head_timeout: public.head_timeout };
+    let limits = server::Limits { max_connections: 256, ..server::Limits::default() };
     let stop = server::Stop::default();
     #[expect(clippy::disallowed_methods, reason = "the accept loop; each request gets its own context")]
     let serving = tokio::spawn(server::run(socket, router, limits, stop.clone()));

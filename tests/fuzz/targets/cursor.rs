@@ -14,7 +14,7 @@ const LIST: &str = "products";
 
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let cursors = Cursors::new(&Pepper::new(&Secret::new("p".repeat(32))));
+    let cursors = Cursors::new(&Pepper::new(&Secret::new("p".repeat(32)), None));
     let [tenant, other] = [input.array(), input.array()].map(|id| TenantId::from_uuid(Uuid::from_bytes(id)));
     let last = Uuid::from_bytes(input.array());
 

@@ -19,5 +19,6 @@ mod otel_variables;
 mod otlp;
 mod safety;
 mod sentry;
+mod server_loop;
 mod signals;
 mod tenancy;

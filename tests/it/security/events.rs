@@ -38,6 +38,24 @@ async fn cause(app: &TestApp, acme: &Tenant, event: Event) -> Trace {
             answer.problem(401, "invalid_api_key");
             Trace::Request(Box::new(answer))
         }
+        Event::AuthenticationLimited => {
+            let strict = TestApp::with(&[("APP__AUTH__FAILURES_PER_MINUTE", "2")]).await;
+            for _ in 0..2 {
+                strict.get("/v1/tenant", "ak_wrong").await.problem(401, "invalid_api_key");
+            }
+            let answer = strict.get("/v1/tenant", "ak_wrong").await;
+            answer.problem(429, "too_many_failures");
+            strict.stop().await;
+            Trace::Request(Box::new(answer))
+        }
+        Event::SecretsRotated => {
+            let mut other = app.config.clone();
+            other.admin.token =
+                Some(keel::platform::config::Secret::new("another-token-of-thirty-two-letters".to_owned()));
+            assert_eq!(app.running.app.rotate(&other).unwrap(), ["admin.token"]);
+            assert_eq!(app.running.app.rotate(&app.config).unwrap(), ["admin.token"]);
+            Trace::Admin
+        }
         Event::AuthorizationFailed => {
             let answer = app.post("/v1/users", &acme.read_key, &json!({})).await;
             answer.problem(403, "missing_scope");
@@ -125,7 +143,6 @@ async fn every_security_event_is_caused_logged_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "finding: platform/admin/level.rs authorize records no event when admin.token is not set"]
 async fn a_change_on_an_admin_listener_without_a_token_is_an_event_too() {
     let app = super::start().await;
     let count = async || app.metric("security_events_total", &["event=\"admin_access_denied\""]).await;

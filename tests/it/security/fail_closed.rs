@@ -43,7 +43,6 @@ async fn without_the_database_no_key_opens_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "finding: cache/read_through.rs has no check that a cached value is the tenant's and the id's it was asked for"]
 async fn a_value_of_another_tenant_or_id_under_this_key_is_not_served() {
     let app = super::start().await;
     let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
@@ -52,7 +51,7 @@ async fn a_value_of_another_tenant_or_id_under_this_key_is_not_served() {
     let theirs = product(&app, &globex, "THEIRS", 100, "EUR", 10).await;
     let client = redis::Client::open(services::variable("REDIS_URL")).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    let key = |tenant, id: &str| format!("{}:v1:{{{tenant}}}:product:{id}", app.config.redis.key_prefix);
+    let key = |tenant, id: &str| format!("{}:v2:{{{tenant}}}:product:{id}", app.config.redis.key_prefix);
     let path = format!("/v1/products/{mine}");
     for (owner, id) in [(&globex, &theirs), (&acme, &other)] {
         app.get(&format!("/v1/products/{id}"), &owner.key).await.ok(200);

@@ -87,7 +87,6 @@ async fn every_field_of_every_route_takes_its_limit_and_nothing_beyond() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "finding: shop/orders/model.rs price names a line by its place after sorting, not by the client's"]
 async fn a_line_with_an_unknown_product_is_named_by_its_place_in_the_request() {
     let app = super::start().await;
     let acme = app.tenant("acme").await;

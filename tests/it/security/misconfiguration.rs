@@ -113,7 +113,6 @@ fn an_exporter_with_a_password_in_its_address_is_not_quoted_when_it_is_wrong() {
 }
 
 #[test]
-#[ignore = "finding: shop/payments/provider.rs quotes shop.payments.url with its password"]
 fn a_provider_with_a_password_in_its_address_is_not_quoted_when_it_is_wrong() {
     quotes("APP__SHOP__PAYMENTS__URL");
 }

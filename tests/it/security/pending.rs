@@ -9,7 +9,6 @@ use super::{raw, raw_stream};
 use crate::shop::orders::place;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "pending: the edge answers 414 to a URI of more than 8 KiB"]
 async fn a_uri_past_eight_kib_is_a_414() {
     let app = super::start().await;
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
@@ -25,7 +24,6 @@ async fn a_uri_past_eight_kib_is_a_414() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "pending: the edge takes 64 header fields at most"]
 async fn sixty_five_fields_or_a_field_of_64_kib_are_a_431() {
     let app = super::start().await;
     let get = |fields: usize| {
@@ -42,7 +40,6 @@ async fn sixty_five_fields_or_a_field_of_64_kib_are_a_431() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "pending: a body that comes too slowly is a 408"]
 async fn a_body_of_ten_bytes_a_second_is_a_408_within_fifteen_seconds() {
     let app = super::start().await;
     let acme = app.tenant("acme").await;
@@ -62,7 +59,6 @@ async fn a_body_of_ten_bytes_a_second_is_a_408_within_fifteen_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "pending: an array of more than 1,000 elements is a 400, json_array_too_long"]
 async fn an_array_past_a_thousand_elements_is_a_400_on_any_field() {
     let app = super::start().await;
     let acme = app.tenant("acme").await;

@@ -67,7 +67,6 @@ async fn every_list_has_a_page_of_a_size_that_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "finding: http/extract.rs reads a body before it looks at its Content-Length"]
 async fn a_body_that_says_it_is_too_large_is_refused_unread_on_every_route() {
     let app = super::start().await;
     let acme = app.tenant("acme").await;

@@ -150,7 +150,6 @@ async fn a_refusal_of_the_provider_is_a_402_that_quotes_nothing_of_it() {
 
 /// The first try charged and its answer was lost; the second met something else on the way.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "finding: shop/payments/provider.rs takes any 4xx for a decline, whoever it is from"]
 async fn an_answer_that_is_not_the_providers_is_no_decline() {
     let server = Hostile::start(Manner::Silent).await;
     for status in ["404 Not Found", "405 Method Not Allowed", "413 Content Too Large", "431 Too Large"] {
@@ -169,11 +168,13 @@ async fn an_answer_that_is_not_the_providers_is_no_decline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_of_webhooks_holds_nothing_up_and_is_not_read_to_the_end() {
     use keel::platform::{
+        breaker::Breakers,
         outbound::{Call, Outbound, OutboundConfig},
         telemetry::metrics::Registry,
     };
     let config = OutboundConfig { allow_private: true, connect_timeout: Duration::from_millis(500) };
-    let outbound = Outbound::build(&config, &SHARED.telemetry, &Registry::default()).unwrap();
+    let registry = Registry::default();
+    let outbound = Outbound::build(&config, &SHARED.telemetry, &registry, &Breakers::new(&registry)).unwrap();
     for (manner, expected) in [
         (Manner::Endless(ENDLESS), vec![Failure::TooLarge]),
         (Manner::Endless(CHUNKED), vec![Failure::TooLarge]),

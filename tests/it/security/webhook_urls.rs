@@ -45,7 +45,6 @@ async fn the_command_line_takes_no_webhook_that_is_no_web_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "finding: cli/tenants.rs is_webhook takes URLs that no call will ever be allowed to"]
 async fn the_command_line_refuses_what_no_call_may_reach() {
     let app = super::start().await;
     let mut settings = process::settings(&app.database);

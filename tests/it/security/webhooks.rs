@@ -63,7 +63,8 @@ pub const FORBIDDEN: [&str; 36] = [
 
 fn outbound(allow_private: bool) -> Outbound {
     let config = OutboundConfig { allow_private, connect_timeout: Duration::from_millis(500) };
-    Outbound::build(&config, &SHARED.telemetry, &Registry::default()).unwrap()
+    let registry = Registry::default();
+    Outbound::build(&config, &SHARED.telemetry, &registry, &keel::platform::breaker::Breakers::new(&registry)).unwrap()
 }
 
 fn call(url: &str) -> Call<'static> {

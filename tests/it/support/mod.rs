@@ -4,6 +4,7 @@
 pub mod app;
 pub mod client;
 pub mod collector;
+pub mod harness;
 pub mod process;
 pub mod sentry_server;
 pub mod services;

@@ -1,0 +1,89 @@
+//! A socket that tells its clock what comes in and whether anything goes out.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::watch::Watch;
+
+pub(super) struct Watched {
+    pub stream: TcpStream,
+    watch: Arc<Watch>,
+}
+
+impl Watched {
+    pub fn new(stream: TcpStream, watch: Arc<Watch>) -> Self {
+        Self { stream, watch }
+    }
+
+    /// Notes how a write went. The kernel reports room only when a third of its buffer is free: megabytes,
+    /// for which a slow client may need longer than the limit. So before it is given up, it is asked directly.
+    fn wrote(
+        &self,
+        polled: Poll<io::Result<usize>>,
+        directly: impl FnOnce(&TcpStream) -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let polled = match polled {
+            Poll::Pending if self.watch.take_probe() => match directly(&self.stream) {
+                Ok(written) => Poll::Ready(Ok(written)),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error.into())),
+            },
+            polled => polled,
+        };
+        match polled {
+            Poll::Pending => self.watch.stalled(),
+            Poll::Ready(_) => self.watch.progressed(),
+        }
+        polled
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        match polled {
+            Poll::Ready(_) if buffer.filled().len() > before => self.watch.received(),
+            Poll::Ready(_) => {}
+            Poll::Pending => self.watch.drained(),
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(polled, |stream| rustix::io::write(stream, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.wrote(polled, |stream| rustix::io::writev(stream, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
