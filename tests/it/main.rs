@@ -7,6 +7,7 @@
 )]
 
 mod fuzz;
+mod chaos;
 mod platform;
 mod repo;
 mod security;
