@@ -58,6 +58,7 @@ pub struct App {
     boot: Boot,
     worker: Worker,
     gate: Gate,
+    connections: Arc<server::Counts>,
     shelter: Shelter,
     pepper: Pepper,
     admin_token: admin::Token,
@@ -133,12 +134,15 @@ impl App {
         let worker = Worker::new(&db, jobs, &config.jobs, telemetry, &registry);
         let gate = Gate::new(&config.http, &registry);
         let shelter = Shelter::new(&config.http, &gate);
+        let connections = Arc::default();
+        server::Counts::register(&connections, &registry);
         Ok(Self {
             config: config.clone(),
             admin_token: admin::Token::new(config.admin.token.clone()),
             secrets: Mutex::new(config.clone()),
             pepper,
             gate,
+            connections,
             telemetry: telemetry.clone(),
             registry,
             db,
@@ -213,7 +217,7 @@ impl App {
         let public_address = public.local_addr().map_err(|error| error.to_string())?;
         let admin_address = admin_listener.local_addr().map_err(|error| error.to_string())?;
         let (stop, admin_stop) = (server::Stop::default(), server::Stop::default());
-        let limits = self.config.http.limits();
+        let limits = self.config.http.limits(&self.connections);
         let wanted = self.config.http.max_connections;
         if limits.max_connections < wanted {
             let warning = format!(
@@ -222,7 +226,6 @@ impl App {
             );
             tracing::warn!(warning, "config_warning");
         }
-        server::Counts::register(&limits.counts, &self.registry);
         let admin_listener = admin_listener.into_std().map_err(|error| error.to_string())?;
         let (health, registry) = (self.health.clone(), self.registry.clone());
         let (level, token) = (self.telemetry.log_level.clone(), self.admin_token.clone());

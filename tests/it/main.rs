@@ -6,8 +6,8 @@
     reason = "tests call the service from outside and stop at the first surprise"
 )]
 
-mod fuzz;
 mod chaos;
+mod fuzz;
 mod platform;
 mod repo;
 mod security;

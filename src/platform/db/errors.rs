@@ -1,8 +1,11 @@
 //! From sqlx's errors to ours. What the server says stays in the source: it may quote values.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use crate::platform::error::{Error, Kind};
+use crate::platform::{
+    error::{Error, Kind},
+    telemetry::context,
+};
 
 /// An sqlx error without the server's `detail`, which quotes values (`Key (email)=(…)`).
 #[derive(Debug)]
@@ -44,6 +47,9 @@ pub fn silent() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))
 }
 
+/// With less than this left of a request its deadline has passed, but for the way back.
+const SHORT: Duration = Duration::from_millis(100);
+
 const UNREACHABLE: &str = "The database can't be reached. Try again shortly.";
 
 /// The general mapping: what a store did not expect.
@@ -56,6 +62,10 @@ pub fn from_sqlx(error: &sqlx::Error) -> Error {
         (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::Protocol(_), _)
         | (_, "57P01" | "57P02" | "57P03" | "08006" | "08001" | "53300") => {
             Error::unavailable("database_unavailable", UNREACHABLE)
+        }
+        // Cut off because nothing was left of the request, not because the statement is too slow.
+        (_, "57014") if context::time_left().is_some_and(|left| left < SHORT) => {
+            Error::new(Kind::Timeout, "deadline_exceeded", "The request took longer than the service allows.")
         }
         (_, "57014") => Error::unavailable("database_timeout", "The database took too long. Try again shortly."),
         (_, "55P03") => {

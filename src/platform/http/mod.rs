@@ -79,7 +79,7 @@ section! {
 
 impl HttpConfig {
     /// What the listener is told; never more connections than there are file descriptors for.
-    pub fn limits(&self) -> server::Limits {
+    pub fn limits(&self, counts: &std::sync::Arc<server::Counts>) -> server::Limits {
         // What can't be read was refused at the start.
         let proxies = forwarded::Proxies::parse(&self.trusted_proxies).unwrap_or_default();
         server::Limits {
@@ -89,7 +89,7 @@ impl HttpConfig {
             head_timeout: self.head_timeout,
             idle_timeout: self.idle_timeout,
             write_timeout: self.write_timeout,
-            counts: std::sync::Arc::default(),
+            counts: std::sync::Arc::clone(counts),
         }
     }
 

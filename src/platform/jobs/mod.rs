@@ -4,6 +4,7 @@
 
 pub mod metrics;
 mod registry;
+mod running;
 pub mod store;
 pub mod worker;
 

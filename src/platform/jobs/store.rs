@@ -103,7 +103,7 @@ pub async fn cancel(tx: &mut TenantTx, id: Uuid) -> Result<()> {
 }
 
 /// How many of the oldest due jobs are looked at for each that is wanted: enough to find other tenants'.
-const LOOK_AT: i64 = 16;
+const LOOK_AT: i64 = 4;
 
 /// What a process takes at once.
 #[derive(Clone, Debug)]
@@ -144,24 +144,21 @@ pub async fn claim(tx: &mut SystemTx, wanted: &Wanted<'_>) -> Result<Vec<Claimed
               and tenant_id <> all (select tenant_id from running where count >= $7)
             order by run_at
             limit $8
+            for update skip locked
         ),
         shared as (
-            select oldest.tenant_id, oldest.id,
+            select oldest.tenant_id, oldest.id, oldest.run_at,
                    row_number() over (partition by oldest.tenant_id order by oldest.run_at)
                        + coalesce(running.count, 0) as place
             from oldest
             left join running on running.tenant_id = oldest.tenant_id
         ),
         due as materialized (
-            select jobs.tenant_id, jobs.id
-            from jobs
-            join shared on shared.tenant_id = jobs.tenant_id and shared.id = jobs.id
-            where shared.place <= $7
-              and jobs.dead_at is null
-              and (jobs.locked_until is null or jobs.locked_until < now())
-            order by jobs.run_at
+            select tenant_id, id
+            from shared
+            where place <= $7
+            order by run_at
             limit $3
-            for update of jobs skip locked
         )
         update jobs
         set attempts = jobs.attempts + 1, locked_until = now() + make_interval(secs => $4)

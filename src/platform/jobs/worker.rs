@@ -2,7 +2,6 @@
 //! back, buries or finishes them. A process that dies loses nothing: its leases run out.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,7 +10,6 @@ use opentelemetry::{
     Context, KeyValue,
     trace::{FutureExt as _, Link, SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -20,6 +18,7 @@ use super::{
     JobsConfig, Next, Run,
     metrics::{JobMetrics, Queue, Ran},
     registry::{Kind, Registry},
+    running::Running,
     store::{self, Claimed, Settlement, Ticket, Wanted},
 };
 use crate::platform::{
@@ -48,39 +47,6 @@ pub struct Worker {
     metrics: JobMetrics,
     loops: TaskTracker,
     running: TaskTracker,
-}
-
-/// Jobs of one queue that run here, by tenant.
-#[derive(Clone, Default)]
-struct Running(Arc<Mutex<HashMap<Uuid, usize>>>);
-
-impl Running {
-    fn counts(&self) -> Vec<(Uuid, usize)> {
-        self.0.lock().iter().map(|(tenant, count)| (*tenant, *count)).collect()
-    }
-
-    fn begin(&self, tenant: Uuid) -> Counted {
-        *self.0.lock().entry(tenant).or_default() += 1;
-        Counted { running: self.clone(), tenant }
-    }
-}
-
-/// Counts as a running job until dropped.
-struct Counted {
-    running: Running,
-    tenant: Uuid,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut running = self.running.0.lock();
-        if let Some(count) = running.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                running.remove(&self.tenant);
-            }
-        }
-    }
 }
 
 const fn ticket(claimed: &Claimed) -> Ticket {

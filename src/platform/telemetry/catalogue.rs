@@ -38,7 +38,7 @@ pub const SPANS: &[Span] = &[
 
 #[rustfmt::skip]
 pub const EVENTS: &[Event] = &[
-    event("accept_failed", &["error"], "A connection could not be taken: out of file descriptors, usually."),
+    event("accept_failed", &["error", "failed"], "Connections could not be taken: out of file descriptors, usually."),
     event("api_key_not_renewed", &["error"], "A key of the previous pepper could not be hashed with the current one; tried again at its next look-up."),
     event("cache_invalidation_failed", &["error", "kind"], "Redis kept a value that is out of date until its time is over."),
     event("cache_value_unreadable", &["kind"], "What Redis had was no value of this version; read from Postgres instead."),

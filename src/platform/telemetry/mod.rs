@@ -9,6 +9,7 @@ pub mod logs;
 pub mod metrics;
 pub mod off;
 pub mod otlp;
+mod panics;
 pub mod profile;
 pub mod propagation;
 pub mod redact;
@@ -185,7 +186,7 @@ impl Telemetry {
             .with(lines.with_filter(filter))
             .try_init()
             .map_err(|error| error.to_string())?;
-        install_panic_hook(sentry.clone());
+        panics::install(sentry.clone());
         let propagators = Propagators::new(&settings.propagators);
         let queues = queues.into();
         let parts = Inner { tracer, propagators, sentry, log_level, provider, writer, limiter, queues, spans, records };
@@ -194,6 +195,7 @@ impl Telemetry {
 
     /// Registers what telemetry says about itself.
     pub fn register(&self, registry: &Registry) {
+        panics::register(registry);
         registry.counter_fn("log_lines_total", "Log lines written, by level.", || {
             LINE_COUNTS.read().map(|(level, count)| (LevelLabel { level }, count as f64)).collect()
         });
@@ -288,15 +290,4 @@ pub(super) fn is_exporter(target: &str) -> bool {
     const ROOTS: &[&str] = &["opentelemetry", "h2", "hyper", "tonic", "tower", "reqwest", "rustls"];
     let root = target.split("::").next().unwrap_or_default();
     ROOTS.iter().any(|known| root.starts_with(known))
-}
-
-/// One JSON line a panic instead of text on standard error, in the context it happened in.
-fn install_panic_hook(sentry: Option<Sentry>) {
-    std::panic::set_hook(Box::new(move |info| {
-        let text = info.payload_as_str().unwrap_or("a payload that is not text");
-        let location = info.location().map(ToString::to_string).unwrap_or_default();
-        let backtrace = std::backtrace::Backtrace::capture();
-        let sentry_event_id = sentry.as_ref().and_then(|sentry| sentry.panic(info));
-        tracing::error!(panic = text, location, backtrace = %backtrace, sentry_event_id, "panicked");
-    }));
 }

@@ -4,7 +4,6 @@
 
 use std::{
     cell::Cell,
-    panic::PanicHookInfo,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -142,16 +141,16 @@ impl Sentry {
 
     /// Reports a panic, from its hook: nothing is sent here, nothing waited for, and the names of the
     /// frames are looked up later (2 s of a worker's time in a debug build).
-    pub fn panic(&self, info: &PanicHookInfo<'_>) -> Option<String> {
+    pub fn panic(&self, text: &str, frames: Backtrace) -> Option<String> {
         let mechanism = Mechanism { ty: "panic".to_owned(), handled: Some(false), ..Mechanism::default() };
         let exception = Exception {
             ty: "panic".to_owned(),
-            value: info.payload_as_str().map(str::to_owned),
+            value: Some(text.to_owned()),
             mechanism: Some(mechanism),
             ..Exception::default()
         };
         let event = Event { exception: vec![exception].into(), level: Level::Fatal, ..Event::default() };
-        self.report(event, Some(Backtrace::new_unresolved()))
+        self.report(event, Some(frames))
     }
 
     /// The id, if there was room: an id that leads nowhere is worse than none.

@@ -96,17 +96,20 @@ impl Provider {
     }
 }
 
-/// A refusal in the provider's own words (RFC 9457). What a proxy on the way says in HTML tells nothing of
+/// A refusal in the provider's own words: an outcome, or a problem (RFC 9457). What a proxy on the way says in HTML tells nothing of
 /// the charge, whatever its status.
 #[derive(Deserialize)]
 struct RefusalBody {
-    status: u16,
-    code: String,
+    status: Option<u16>,
+    code: Option<String>,
+    outcome: Option<Outcome>,
 }
 
 fn is_providers(answer: &Answer) -> bool {
     let refusal: Result<RefusalBody, _> = serde_json::from_slice(&answer.body);
-    refusal.is_ok_and(|refusal| refusal.status == answer.status && !refusal.code.is_empty())
+    refusal.is_ok_and(|refusal| {
+        refusal.outcome == Some(Outcome::Declined) || (refusal.status == Some(answer.status) && refusal.code.is_some())
+    })
 }
 
 /// What the provider says of a charge. A refusal for a reason of ours (4xx) is a decline: asking

@@ -98,3 +98,33 @@ async fn a_scrape_is_compressed_for_who_asks() {
     assert!(text.contains("# TYPE http_server_request_duration_seconds histogram") && bytes.len() * 3 < text.len());
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_met_another_one_is_run_again_at_most_twice() {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use keel::platform::db::{TenantTx, retried};
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let db = app.running.app.db();
+    let conflict = async |code: &str| {
+        let mut tx = TenantTx::begin(db, acme.id).await?;
+        let raise = format!("do $$ begin raise exception 'met another' using errcode = '{code}'; end $$");
+        sqlx::query(sqlx::AssertSqlSafe(raise)).execute(tx.traced("DO")).await?;
+        tx.commit().await
+    };
+    let retries = async |outcome: &str| {
+        app.metric("database_transaction_retries_total", &[&format!("outcome=\"{outcome}\"")]).await
+    };
+    for (code, fails, tries, good) in
+        [("40001", 1, 2, true), ("40P01", 2, 3, true), ("40001", 9, 3, false), ("55P03", 9, 1, false)]
+    {
+        let runs = AtomicU32::new(0);
+        let result =
+            retried(db, || async { if runs.fetch_add(1, Relaxed) < fails { conflict(code).await } else { Ok(()) } })
+                .await;
+        assert_eq!((result.is_ok(), runs.load(Relaxed)), (good, tries), "{code}");
+    }
+    assert_eq!((retries("success").await, retries("failure").await), (2.0, 3.0));
+    app.stop().await;
+}

@@ -1,5 +1,6 @@
 //! The half that stays.
 
+mod admission;
 mod api_keys;
 mod bad_input;
 mod bleed;
@@ -17,8 +18,11 @@ mod lifecycle;
 mod one_id;
 mod otel_variables;
 mod otlp;
+mod quota;
+mod rotation;
 mod safety;
 mod sentry;
 mod server_loop;
 mod signals;
+mod stall;
 mod tenancy;

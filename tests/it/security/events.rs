@@ -133,7 +133,7 @@ async fn every_security_event_is_caused_logged_and_counted() {
             assert_eq!(line["trace_id"], answer.header("x-trace-id"), "{line}");
             assert!(line["route"].is_string() && line["method"].is_string(), "{line}");
             // Who it was, once that is known.
-            let known = event != Event::AuthenticationFailed;
+            let known = !matches!(event, Event::AuthenticationFailed | Event::AuthenticationLimited);
             assert_eq!((line["tenant_id"].is_string(), line["principal_id"].is_string()), (known, known), "{line}");
         }
         // The counts are the process's, so that other tests count too.

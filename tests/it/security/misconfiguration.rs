@@ -16,8 +16,9 @@ const SECRET: &str = "hunter2hunter2";
 fn good() -> BTreeMap<String, String> {
     let all = [
         ("APP_ENVIRONMENT", "production"),
-        ("DATABASE_URL", "postgres://app:hunter2hunter2@db/keel"),
-        ("DATABASE_SYSTEM_URL", "postgres://system:hunter2hunter2@db/keel"),
+        ("DATABASE_URL", "postgres://app:hunter2hunter2@db/keel?sslmode=verify-full"),
+        ("DATABASE_SYSTEM_URL", "postgres://system:hunter2hunter2@db/keel?sslmode=verify-full"),
+        ("APP__SHOP__PAYMENTS__URL", "https://payments.example.com"),
         ("APP__AUTH__PEPPER", "hunter2hunter2-and-more-up-to-thirty-two"),
     ];
     all.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
@@ -56,6 +57,39 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
     (&[("APP__SHOP__PAYMENTS__TIMEOUT", "10s")], "shop.payments.timeout:"),
     (&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")], "OTEL_EXPORTER_OTLP_PROTOCOL:"),
     (&[("RUST_LOG", "a=b=c")], "log.filter:"),
+    (&[("DATABASE_URL", "postgres://app:hunter2hunter2@db/keel")], "database.url: may be unencrypted"),
+    (
+        &[("DATABASE_SYSTEM_URL", "postgres://system:hunter2hunter2@db/keel?sslmode=prefer")],
+        "database.system_url: may be",
+    ),
+    (
+        &[("DATABASE_SYSTEM_URL", "postgres://app:hunter2hunter2@db/keel?sslmode=require")],
+        "database.system_url: the role of database.url",
+    ),
+    (&[("DATABASE_MIGRATION_URL", "postgres://owner:hunter2hunter2@db/keel")], "database.migration_url:"),
+    (&[("REDIS_URL", "redis://:hunter2hunter2@cache")], "redis.url: unencrypted"),
+    (&[("APP__AUTH__PEPPER", "hunter2hunter2hunter2hunter2hunter2hunter2")], "auth.pepper: can be guessed"),
+    (&[("APP__AUTH__PREVIOUS_PEPPER", "hunter2hunter2hunter2hunter2hunter2hunter2")], "auth.previous_pepper:"),
+    (&[("APP__ADMIN__TOKEN", "hunter2hunter2")], "admin.token: must be at least 32"),
+    (&[("APP__ADMIN__TOKEN", "hunter2hunter2-and-more-up-to-thirty-two")], "admin.token: is the pepper"),
+    (&[("APP__HTTP__CORS_ORIGINS", "*")], "http.cors_origins: \"*\""),
+    (&[("APP__HTTP__SERVER_TIMING", "true")], "http.server_timing:"),
+    (&[("APP__LOG__FORMAT", "pretty")], "log.format:"),
+    (&[("RUST_LOG", "info,trace")], "log.filter: trace"),
+    (&[("APP__RATE_LIMIT__PER_SECOND", "0")], "rate_limit.per_second:"),
+    (&[("SENTRY_DSN", "http://hunter2hunter2@sentry.example.com/1")], "sentry.dsn: sends"),
+    (&[("APP__SHOP__PAYMENTS__URL", "http://127.0.0.1:9090")], "shop.payments.url: takes money"),
+    (
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2hunter2"),
+        ],
+        "OTEL_EXPORTER_OTLP_HEADERS:",
+    ),
+    (&[("APP__HTTP__TRUSTED_PROXIES", "10.0.0.0/33")], "http.trusted_proxies:"),
+    (&[("APP__HTTP__BODY_TIMEOUT", "10s")], "http.body_timeout:"),
+    (&[("APP__HTTP__BODY_MEMORY", "1KiB")], "http.body_memory:"),
+    (&[("APP__LIFECYCLE__DEAD_AFTER", "2s")], "lifecycle.dead_after:"),
 ];
 
 fn checked(change: &[(&str, &str)]) -> (Option<i32>, String, String) {

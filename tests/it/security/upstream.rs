@@ -120,7 +120,7 @@ async fn a_provider_that_charged_and_then_talked_nonsense_has_charged_once() {
     let pending = place(&app, &acme, "k-1", &order(&oak, 2, "tok_ok")).await.ok(202);
     // It comes to its senses, and never made the charge; what it was sent is enough to make one.
     server.behave(|asked| match asked.line.split(' ').next() {
-        Some("GET") => Manner::json("404 Not Found", "{}"),
+        Some("GET") => Manner::json("404 Not Found", "{\"status\":404,\"code\":\"charge_not_found\"}"),
         _ => Manner::json("201 Created", "{\"outcome\":\"succeeded\"}"),
     });
     let id = pending["id"].as_str().unwrap();

@@ -38,15 +38,23 @@ impl Process {
         Self::spawn(&["serve"], variables)
     }
 
+    /// `keel serve` with a limit on open files.
+    pub fn limited(files: u32, variables: &BTreeMap<String, String>) -> Self {
+        let script = format!("ulimit -n {files} && exec \"$0\" serve");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script, BINARY]);
+        Self::start(command, variables)
+    }
+
     pub fn spawn(arguments: &[&str], variables: &BTreeMap<String, String>) -> Self {
-        let mut child = Command::new(BINARY)
-            .args(arguments)
-            .env_clear()
-            .envs(variables)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(BINARY);
+        command.args(arguments);
+        Self::start(command, variables)
+    }
+
+    fn start(mut command: Command, variables: &BTreeMap<String, String>) -> Self {
+        let mut child =
+            command.env_clear().envs(variables).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines: Arc<Mutex<Vec<Value>>> = Arc::default();
         let (stdout, seen) = (child.stdout.take().unwrap(), Arc::clone(&lines));
         std::thread::spawn(move || {

@@ -39,12 +39,12 @@ impl Counts {
     /// Registers what a public listener counts.
     pub fn register(counts: &Arc<Self>, registry: &Registry) {
         let read = Arc::clone(counts);
-        registry.gauge_fn("http_server_open_connections", "Connections held by the public listener.", move || {
+        registry.gauge_fn("listener_open_connections", "Connections held by the public listener.", move || {
             vec![((), read.open.load(Relaxed) as f64)]
         });
         let read = Arc::clone(counts);
         let help = "Connections that the server closed and not the client, by reason.";
-        registry.counter_fn("http_server_connections_closed_total", help, move || {
+        registry.counter_fn("listener_connections_closed_total", help, move || {
             read.closed().map(|(reason, count)| (ReasonLabel { reason }, count as f64)).to_vec()
         });
     }
