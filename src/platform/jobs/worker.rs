@@ -135,6 +135,8 @@ impl Worker {
             if found == 0 {
                 tokio::select! {
                     () = tokio::time::sleep(self.config.poll_interval) => {}
+                    // A tenant with its part of the places may have its next job now.
+                    () = tenants.ended() => {}
                     () = stop.cancelled() => return,
                 }
             }

@@ -62,11 +62,15 @@ pub fn may_be_called(url: &Url, allow_private: bool) -> bool {
 /// The system's resolver, less private addresses.
 pub struct Resolver {
     allow_private: bool,
+    lookup: Lookup,
 }
 
+/// How names are looked up.
+type Lookup = fn(&str) -> std::io::Result<Vec<SocketAddr>>;
+
 impl Resolver {
-    pub const fn new(allow_private: bool) -> Self {
-        Self { allow_private }
+    pub fn new(allow_private: bool) -> Self {
+        Self { allow_private, lookup: |host| Ok((host, 0).to_socket_addrs()?.collect()) }
     }
 }
 
@@ -96,11 +100,12 @@ pub fn is_refusal(error: &reqwest::Error) -> bool {
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
+        let Self { allow_private, lookup } = *self;
         Box::pin(async move {
             let host = name.as_str().to_owned();
-            let found = tokio::task::spawn_blocking(move || (host.as_str(), 0).to_socket_addrs()).await??;
-            let allowed: Vec<SocketAddr> = found.filter(|address| allow_private || is_public(address.ip())).collect();
+            let found = tokio::task::spawn_blocking(move || lookup(&host)).await??;
+            let allowed: Vec<SocketAddr> =
+                found.into_iter().filter(|address| allow_private || is_public(address.ip())).collect();
             if allowed.is_empty() {
                 return Err(Box::new(Refusal) as Box<dyn StdError + Send + Sync>);
             }
@@ -111,7 +116,30 @@ impl Resolve for Resolver {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_changes_its_mind_is_followed_to_public_addresses_only() {
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        let lookup: Lookup = |_| {
+            let addresses: &[&str] = match ASKED.fetch_add(1, Relaxed) {
+                0 => &["93.184.216.34:0"],
+                1 => &["127.0.0.1:0"],
+                _ => &["[::ffff:10.0.0.1]:0", "169.254.169.254:0", "93.184.216.34:0"],
+            };
+            Ok(addresses.iter().map(|address| address.parse().unwrap()).collect())
+        };
+        let resolver = Resolver { allow_private: false, lookup };
+        let ask = async || {
+            let found = resolver.resolve("rebind.example.com".parse().unwrap()).await;
+            found.map(|found| found.map(|address| address.ip().to_string()).collect::<Vec<_>>()).ok()
+        };
+        assert_eq!(ask().await, Some(vec!["93.184.216.34".to_owned()]));
+        assert_eq!(ask().await, None, "each connection asks anew, and is refused");
+        assert_eq!(ask().await, Some(vec!["93.184.216.34".to_owned()]), "of many, the public ones");
+    }
 
     #[test]
     fn private_addresses_in_any_spelling_are_refused() {

@@ -1,7 +1,8 @@
 //! The only way to call out: a timeout for each call, a client span, the ids and the trace passed
 //! on, one retry where it is safe and within a budget, a breaker per dependency, no redirects and a cap on
-//! the answer. Calls to addresses that tenants choose go through `guard`.
+//! the answer: services of ours are in `dependency`, addresses that tenants choose go through `guard`.
 
+mod dependency;
 pub mod guard;
 
 use std::{
@@ -17,9 +18,8 @@ use opentelemetry_semantic_conventions::attribute as semconv;
 use reqwest::{Method, Url, header::HeaderMap};
 use serde::Serialize;
 
-use parking_lot::Mutex;
-
-use super::breaker::{Breaker, Breakers};
+pub use self::dependency::Dependency;
+use super::breaker::Breakers;
 use super::telemetry::{
     Telemetry, context,
     metrics::{HTTP_SECONDS, Histogram, Registry},
@@ -171,7 +171,7 @@ impl Outbound {
 
     /// A dependency of ours, with a breaker of its own.
     pub fn dependency(&self, name: &'static str) -> Dependency {
-        Dependency { outbound: self.clone(), breaker: self.breakers.of(name), budget: Arc::default() }
+        Dependency::new(self, self.breakers.of(name))
     }
 
     /// One call to an address that a tenant chose.
@@ -316,85 +316,6 @@ async fn send(client: &reqwest::Client, call: &Call<'_>, propagators: Option<&Pr
         body.extend_from_slice(&chunk);
     }
     Ok(Answer { status: response.status().as_u16(), body })
-}
-
-/// A service we depend on.
-#[derive(Clone)]
-pub struct Dependency {
-    outbound: Outbound,
-    breaker: Breaker,
-    budget: Arc<Budget>,
-}
-
-/// Retries are paid for by calls: where all fail, each tenth is tried again and not each one.
-struct Budget(Mutex<f64>);
-
-impl Budget {
-    /// What a call adds.
-    const SHARE: f64 = 0.1;
-    /// Most that is saved up, and what there is at the start.
-    const MOST: f64 = 10.0;
-
-    fn add(&self) {
-        let mut saved = self.0.lock();
-        *saved = (*saved + Self::SHARE).min(Self::MOST);
-    }
-
-    fn take(&self) -> bool {
-        let mut saved = self.0.lock();
-        let enough = *saved >= 1.0;
-        if enough {
-            *saved -= 1.0;
-        }
-        enough
-    }
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(Mutex::new(Self::MOST))
-    }
-}
-
-impl Dependency {
-    /// Calls, and once more where that is safe and there is time. The breaker counts the call, not
-    /// its tries.
-    ///
-    /// # Errors
-    /// Why there is no answer. A status of any kind is an answer.
-    pub async fn call(&self, call: &Call<'_>) -> Result<Answer, Failure> {
-        if !self.breaker.lets_through() {
-            return Err(Failure::BreakerOpen);
-        }
-        let timeout = context::time_left().map_or(call.timeout, |left| left.min(call.timeout));
-        let deadline = Instant::now() + timeout;
-        self.budget.add();
-        let mut result = self.attempt(call, timeout).await;
-        if failed(&result) && call.idempotent && self.budget.take() {
-            tokio::time::sleep(retry_pause()).await;
-            let left = deadline.saturating_duration_since(Instant::now());
-            // Below a tenth of the budget a second try only adds load.
-            if left > timeout / 10 {
-                result = self.attempt(call, left).await;
-            }
-        }
-        self.breaker.record(!failed(&result));
-        result
-    }
-
-    async fn attempt(&self, call: &Call<'_>, timeout: Duration) -> Result<Answer, Failure> {
-        let address: Arc<str> = call.url.host_str().unwrap_or_default().into();
-        self.outbound.attempt(Peer::Ours, call, address, timeout).await
-    }
-}
-
-fn failed(result: &Result<Answer, Failure>) -> bool {
-    result.as_ref().map_or(true, |answer| answer.status >= 500)
-}
-
-/// 10 to 50 ms, so that callers that failed together don't come back together.
-fn retry_pause() -> Duration {
-    Duration::from_millis(10 + u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * 40 / 255)
 }
 
 /// A JSON body and its header.
