@@ -41,8 +41,7 @@ migrate: ## Apply missing migrations to DATABASE_MIGRATION_URL
 	@cargo run --locked --quiet --bin keel -- migrate
 
 deny: ## Check licences, bans and advisories of all crates (installs cargo-deny)
-	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny@0.20.2
-	cargo deny check
+	@$$(scripts/tools.sh cargo-deny) check
 
 clean-local: ## Throw away the data and packages under .local/
 	@scripts/services.sh down run; scripts/services.sh down test; rm -rf .local

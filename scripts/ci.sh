@@ -10,6 +10,9 @@ step() {
 step 'browser for the documentation test'
 CHROMIUM=$(scripts/tools.sh chromium)
 export CHROMIUM
+step 'licences, bans and sources of all crates (advisories need the network: the workflow)'
+deny=$(scripts/tools.sh cargo-deny)
+"$deny" --offline check bans licenses sources
 step 'make lint'
 make --no-print-directory lint
 step 'make test'

@@ -11,5 +11,5 @@ done
 if command -v cargo-deny >/dev/null; then
   cargo deny --offline check bans licenses sources
 else
-  echo "keel: SKIPPED: cargo-deny is not installed here (cargo install cargo-deny); the workflow runs it" >&2
+  echo "keel: SKIPPED: cargo-deny is not installed here (scripts/tools.sh cargo-deny builds it); make ci runs it" >&2
 fi

@@ -4,6 +4,7 @@
 #
 #   tools.sh chromium       a browser: on PATH, else Debian's (installed as root, else unpacked into .local)
 #   tools.sh schemathesis   an OpenAPI tester from PyPI, in a virtual environment below .local/tools
+#   tools.sh cargo-deny     checks of licences, bans and sources: on PATH, else built below .local/tools (minutes)
 set -euo pipefail
 
 library=$(dirname "${BASH_SOURCE[0]}")/lib
@@ -15,6 +16,7 @@ source "$library/packages.sh"
 readonly TOOLS=$LOCAL/tools
 readonly TOOLS_LOG=$TOOLS/log
 readonly SCHEMATHESIS_VERSION=4.32.5
+readonly CARGO_DENY_VERSION=0.20.2
 
 unavailable() {
   printf 'keel: %s\n' "$*" >&2
@@ -83,9 +85,30 @@ install_schemathesis() {
   } >>"$TOOLS_LOG" 2>&1
 }
 
+provide_cargo_deny() {
+  if have cargo-deny; then
+    command -v cargo-deny
+    return
+  fi
+  local root=$TOOLS/cargo-deny-$CARGO_DENY_VERSION
+  with_lock "$TOOLS/lock" install_cargo_deny "$root" ||
+    unavailable "no cargo-deny: it is built from crates.io (see .local/tools/log)"
+  printf '%s\n' "$root/bin/cargo-deny"
+}
+
+# A debug build: it runs for seconds and is built once a machine.
+install_cargo_deny() {
+  "$1/bin/cargo-deny" --version >/dev/null 2>&1 && return
+  say "building cargo-deny $CARGO_DENY_VERSION into .local/tools" >&2
+  CARGO_TARGET_DIR=$TOOLS/build cargo install --locked --debug --quiet "cargo-deny@$CARGO_DENY_VERSION" --root "$1" \
+    >>"$TOOLS_LOG" 2>&1 || return 1
+  rm -rf "$TOOLS/build"
+}
+
 mkdir -p "$TOOLS"
 case ${1:-} in
   chromium) provide_chromium ;;
   schemathesis) provide_schemathesis ;;
-  *) die "usage: scripts/tools.sh chromium|schemathesis" ;;
+  cargo-deny) provide_cargo_deny ;;
+  *) die "usage: scripts/tools.sh chromium|schemathesis|cargo-deny" ;;
 esac

@@ -48,10 +48,14 @@ pub(super) fn install(sentry: Option<Sentry>) {
             }
             let _nobody_waits = told.send(());
         };
-        if std::thread::Builder::new().name(TELLER.to_owned()).spawn(tell).is_ok() {
-            let _too_late = done.recv_timeout(PATIENCE);
-        }
+        apart(tell);
+        let _too_late_or_broken = done.recv_timeout(PATIENCE);
     }));
+}
+
+/// Runs `tell` on a thread whose own panic harms nobody. Without threads left it is dropped, and nobody waits.
+fn apart(tell: impl FnOnce() + Send + 'static) {
+    let _counted_all_the_same = std::thread::Builder::new().name(TELLER.to_owned()).spawn(tell);
 }
 
 /// Registers `panics_total`.
@@ -59,4 +63,20 @@ pub(super) fn register(registry: &Registry) {
     registry.counter_fn("panics_total", "Panics anywhere in the process; each one was survived.", || {
         vec![((), COUNT.load(Relaxed) as f64)]
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tells_of_a_panic_may_panic_itself() {
+        let (told, done) = mpsc::channel::<()>();
+        apart(move || {
+            let _held = told;
+            panic!("the teller is broken");
+        });
+        // The other end is gone with the thread; this one goes on.
+        assert_eq!(done.recv_timeout(Duration::from_secs(30)), Err(mpsc::RecvTimeoutError::Disconnected));
+    }
 }

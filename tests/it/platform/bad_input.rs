@@ -244,3 +244,28 @@ fn no_json_makes_the_service_fail() {
     result.unwrap();
     runtime.block_on(app.stop());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_too_much_gets_the_answer_and_not_a_reset() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let head = format!(
+        "POST /v1/users HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         content-length: 3000000\r\n\r\n",
+        acme.key
+    );
+    for _ in 0..20 {
+        let stream = tokio::net::TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
+        let (mut read, mut write) = stream.into_split();
+        write.write_all(head.as_bytes()).await.unwrap();
+        // A client that looks at the answer only when all is sent, as most do.
+        for _ in 0..30 {
+            write.write_all(&[b' '; 100_000]).await.unwrap();
+        }
+        let mut answer = Vec::new();
+        read.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&answer));
+    }
+    app.stop().await;
+}

@@ -134,3 +134,24 @@ async fn a_body_that_never_ends_is_answered_in_time_and_holds_nothing() {
     // stop() fails if the work of that request were still there.
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_anywhere_is_counted_told_and_survived() {
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "bad-drop-{}", std::process::id());
+        }
+    }
+    let app = TestApp::with(FAULTS).await;
+    let acme = app.tenant("acme").await;
+    let before = app.metric("panics_total", &[]).await;
+    assert!(tokio::spawn(async { drop(Bad) }).await.is_err(), "a task of its own");
+    assert!(std::thread::spawn(|| drop(Bad)).join().is_err(), "a thread");
+    app.post("/v1/faults/panic", &acme.key, &json!(null)).await.problem(500, "panic");
+    assert!(app.metric("panics_total", &[]).await >= before + 3.0);
+    let told = SHARED.logs("panic", &format!("bad-drop-{}", std::process::id())).await;
+    assert_eq!(told.len(), 2, "{told:#?}");
+    app.get("/v1/tenant", &acme.key).await.ok(200);
+    app.stop().await;
+}
