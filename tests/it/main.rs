@@ -8,6 +8,7 @@
 
 mod chaos;
 mod fuzz;
+mod harness;
 mod platform;
 mod repo;
 mod security;

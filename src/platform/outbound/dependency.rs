@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 use super::{Answer, Call, Failure, Outbound, Peer};
 use crate::platform::{breaker::Breaker, telemetry::context};
 
+/// What a call may use of the time that is left: what came of it must still be written down.
+const MOST_OF_DEADLINE: f64 = 0.8;
+
 /// A service we depend on.
 #[derive(Clone)]
 pub struct Dependency {
@@ -63,7 +66,8 @@ impl Dependency {
         if !self.breaker.lets_through() {
             return Err(Failure::BreakerOpen);
         }
-        let timeout = context::time_left().map_or(call.timeout, |left| left.min(call.timeout));
+        let timeout =
+            context::time_left().map_or(call.timeout, |left| left.mul_f64(MOST_OF_DEADLINE).min(call.timeout));
         let deadline = Instant::now() + timeout;
         self.budget.add();
         let mut result = self.attempt(call, timeout).await;

@@ -1,6 +1,7 @@
 //! The example.
 
 mod crashes;
+mod deadline;
 pub mod orders;
 mod products;
 mod propagation;

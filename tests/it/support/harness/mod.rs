@@ -6,7 +6,7 @@ pub mod exchange;
 pub mod load;
 pub mod proxy;
 mod pump;
-mod report;
+pub mod report;
 
 pub use self::{
     balancer::{Backend, Balancer},
