@@ -21,6 +21,15 @@ use crate::{
 
 pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
     let booted = Instant::now();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime can't be started: {error}"))?;
+    // Before anything slow: without a handler a SIGTERM kills, and process 1 of a container never hears of it.
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new()?
+    };
     redact::protect(config.secrets(&sources.variables));
     let telemetry = Telemetry::init(Options {
         service: &config.service.name,
@@ -34,20 +43,20 @@ pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
     for warning in config.warnings(&sources.variables) {
         tracing::warn!(warning, "config_warning");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("the runtime can't be started: {error}"))?;
-    let result = runtime.block_on(run(config, sources, &telemetry, booted));
+    let result = runtime.block_on(run(config, sources, &telemetry, booted, signals));
     // Off the runtime's threads, and bounded: a dead collector must not hold the exit.
     telemetry.shutdown(config.lifecycle.flush_timeout);
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-async fn run(config: &Config, sources: &Sources, telemetry: &Telemetry, booted: Instant) -> Result<(), Failure> {
-    // Before anything slow: a SIGTERM during the start must find its handler.
-    let mut signals = Signals::new()?;
+async fn run(
+    config: &Config,
+    sources: &Sources,
+    telemetry: &Telemetry,
+    booted: Instant,
+    mut signals: Signals,
+) -> Result<(), Failure> {
     let running = App::build(config, telemetry)?.start(booted).await?;
     let rotation = rotate(Arc::clone(&running.app), sources.clone(), config.lifecycle.secrets_interval);
     lifecycle::spawn(rotation);
