@@ -2,6 +2,15 @@
 //! asserts what holds on any machine; `make chaos` runs all of it at full length, alone, in a release build, and
 //! keeps the table in docs/reliability.md.
 
+mod fleet;
+mod hangups;
+mod noisy_tenant;
+mod one_connection;
+mod restarts;
+mod rounds;
+mod sigterms;
+mod slow_clients;
+
 use std::io::Write as _;
 
 /// Whether this is `make chaos`.

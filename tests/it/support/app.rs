@@ -24,6 +24,16 @@ use super::{
     sinks::SHARED,
 };
 
+/// The sum over the series of this name with these labels, in the text of `/metrics`.
+pub fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
+    metrics
+        .lines()
+        .filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")))
+        .filter(|line| labels.iter().all(|label| line.contains(label)))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum()
+}
+
 /// A running application. Call [`TestApp::stop`] at the end of the test.
 pub struct TestApp {
     pub client: Client,
@@ -122,12 +132,7 @@ impl TestApp {
 
     /// The value of one series, 0 when it does not exist. `labels` as `name="value"`, any order.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = self.metrics().await;
-        text.lines()
-            .filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")))
-            .filter(|line| labels.iter().all(|label| line.contains(label)))
-            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-            .sum()
+        sum(&self.metrics().await, name, labels)
     }
 
     pub async fn metrics(&self) -> String {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -93,12 +93,17 @@ impl Process {
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
-    /// The exit code, within `limit`.
+    /// The exit code, within `limit`; -1 when a signal ended it.
     pub async fn exit(&mut self, limit: Duration) -> i32 {
+        self.status(limit).await.code().unwrap_or(-1)
+    }
+
+    /// How it ended, within `limit`.
+    pub async fn status(&mut self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code().unwrap_or(-1);
+                return status;
             }
             assert!(Instant::now() < deadline, "still running after {limit:?}: {:#?}", self.lines());
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -13,5 +13,5 @@ pub use self::{
     exchange::{get, post},
     load::{Load, Target, Until},
     proxy::{Mode, Proxy},
-    report::Report,
+    report::{Failure, Outcome, Report},
 };
