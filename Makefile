@@ -1,6 +1,6 @@
 # The commands of the project: CI calls nothing else. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check ci docs bench bench-pieces profile schemathesis fuzz migrate deny clean-local
+.PHONY: help run test lint check ci docs bench bench-pieces profile schemathesis fuzz chaos migrate deny clean-local
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ schemathesis: ## Throw 2,000 generated requests at the API
 
 fuzz: ## Fuzz one target for a while: TARGET=cursor FOR=60
 	@exec scripts/fuzz.sh "$(or $(TARGET),cursor)" "$(or $(FOR),60)"
+
+chaos: ## Faults under load at full length, and the table of docs/reliability.md: ROWS="restarts hangups" for some
+	@ROWS="$(ROWS)" exec scripts/chaos.sh
 
 migrate: ## Apply missing migrations to DATABASE_MIGRATION_URL
 	@cargo run --locked --quiet --bin keel -- migrate
