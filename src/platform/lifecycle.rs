@@ -198,6 +198,7 @@ pub async fn wait_for_database(db: &Db, health: &Health, timeout: Duration) -> R
         let checked = tokio::time::timeout(left, guard::check(db)).await;
         match checked.unwrap_or_else(|_| Err(guard::Refusal::silent())) {
             Ok(()) => {
+                db.warm().await;
                 health.saw("postgres", "ok", "");
                 health.serve();
                 return Ok(());

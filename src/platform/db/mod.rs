@@ -90,6 +90,9 @@ impl DatabaseConfig {
     }
 }
 
+/// Connections that an instance has before it takes traffic.
+const WARM: usize = 4;
+
 /// The pools of one application. Cheap to clone; tenant data is behind [`TenantTx`] only.
 #[derive(Clone)]
 pub struct Db(Arc<Inner>);
@@ -163,6 +166,14 @@ impl Db {
         self.0.runtime.set_options(runtime);
         self.0.system.set_options(system);
         Ok(())
+    }
+
+    /// Opens the first connections: a login costs more than most requests, and the first ones would all wait
+    /// for theirs.
+    pub async fn warm(&self) {
+        let most = |pool: &Pool| usize::try_from(pool.max()).unwrap_or(usize::MAX);
+        let Inner { runtime, system, .. } = &*self.0;
+        tokio::join!(runtime.warm(WARM.min(most(runtime))), system.warm((WARM / 2).min(most(system))));
     }
 
     /// Whether the server answers both roles.

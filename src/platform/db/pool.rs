@@ -192,6 +192,13 @@ impl Pool {
         }
     }
 
+    /// Opens connections before anybody waits for one, as far as they can be had.
+    pub async fn warm(&self, count: usize) {
+        // Held until all are there, or the first one would be lent out again and again.
+        let borrowed = futures_util::future::join_all((0..count).map(|_| self.acquire())).await;
+        borrowed.into_iter().flatten().for_each(Borrowed::give_back);
+    }
+
     /// Closes it, waiting for connections in use.
     pub async fn close(&self) {
         let pool = self.0.current.read().clone();
