@@ -10,6 +10,13 @@ mod restarts;
 mod rounds;
 mod sigterms;
 mod slow_clients;
+mod instance;
+mod isolation;
+mod overload;
+mod postgres;
+mod redis;
+mod telemetry;
+mod watch;
 
 use std::io::Write as _;
 
