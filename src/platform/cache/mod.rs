@@ -66,8 +66,8 @@ pub struct Redis {
 /// A command that gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Not asked: it failed too often just now.
-    #[error("left alone, because it failed too often")]
+    /// Not asked: it failed too often just now, or was silent to this request.
+    #[error("left alone, because it failed just now")]
     Left,
     #[error("no answer in time")]
     Timeout,
@@ -143,6 +143,15 @@ impl Redis {
     /// # Errors
     /// No answer in time, the server's error, or `Left` without asking.
     async fn run<T: FromRedisValue>(&self, operation: &'static str, command: &Cmd) -> Result<T, Failure> {
+        // A request waits for silence once, not once a command.
+        if context::with_current(|request| request.cost.is_redis_silent()).unwrap_or_default() {
+            return Err(Failure::Left);
+        }
+        self.insist(operation, command).await
+    }
+
+    /// The same for what is worth another wait.
+    async fn insist<T: FromRedisValue>(&self, operation: &'static str, command: &Cmd) -> Result<T, Failure> {
         if self.connection.is_open() {
             return Err(Failure::Left);
         }
@@ -171,7 +180,12 @@ impl Redis {
         if !off::metrics() {
             self.operations.with(&labels).observe_in(took.as_secs_f64(), span.span_context());
         }
-        context::with_current(|request| request.cost.add_redis(took));
+        context::with_current(|request| {
+            request.cost.add_redis(took);
+            if result.as_ref().is_err_and(Failure::is_silence) {
+                request.cost.set_redis_silent();
+            }
+        });
         result
     }
 

@@ -155,7 +155,7 @@ impl ReadThrough {
         let Some(redis) = &self.redis else { return };
         let mut command = redis::cmd("SET");
         command.arg(key.as_str()).arg(TOMBSTONE).arg("PX").arg(self.tombstone.as_millis().to_string());
-        if let Err(error) = redis.run::<()>("SET", &command).await {
+        if let Err(error) = redis.insist::<()>("SET", &command).await {
             tracing::warn!(error = %error, kind = self.kind, "cache_invalidation_failed");
         }
     }

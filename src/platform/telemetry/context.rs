@@ -110,6 +110,7 @@ pub struct Cost {
     db_pool_wait_micros: AtomicU64,
     redis_ops: AtomicU64,
     redis_micros: AtomicU64,
+    redis_silent: AtomicBool,
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -144,6 +145,15 @@ impl Cost {
     pub fn add_redis(&self, took: Duration) {
         self.redis_ops.fetch_add(1, Relaxed);
         self.redis_micros.fetch_add(micros(took), Relaxed);
+    }
+
+    /// A command of this request got no answer in time.
+    pub fn set_redis_silent(&self) {
+        self.redis_silent.store(true, Relaxed);
+    }
+
+    pub fn is_redis_silent(&self) -> bool {
+        self.redis_silent.load(Relaxed)
     }
 
     pub fn db_queries(&self) -> u64 {

@@ -55,6 +55,20 @@ async fn redis_that_is_half_open_or_slow_fails_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_waits_for_a_silent_redis_once_not_once_a_command() {
+    let url = services::variable("REDIS_URL");
+    let proxy = Proxy::start(address(&url).await).await;
+    let world = World::with(&proxy.url(&url), false, &[("APP__REDIS__OPERATION_TIMEOUT", "1s")]).await;
+    world.app.get(&world.path, &world.tenant.key).await.ok(200);
+    proxy.set(Mode::BlackHole);
+    let asked = Instant::now();
+    world.app.get(&world.path, &world.tenant.key).await.ok(200);
+    // Its quota, the read and the fill are three commands.
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "make chaos"]
 async fn full() {
     run(true).await;
