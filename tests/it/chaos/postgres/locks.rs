@@ -17,7 +17,8 @@ async fn locked(world: &World, waiters: usize, number: &'static str, full: bool)
     let waiting = world.some_readers(waiters);
     let others = Watch::get(4, &world.app, "/v1/orders", &world.tenant.read_key);
     let before = Instant::now();
-    (waiting.recovery(before).await, others.recovery(before).await);
+    waiting.recovery(before).await;
+    others.recovery(before).await;
     let mut owner = services::connect("DATABASE_MIGRATION_URL", &world.app.database).await;
     owner.execute("begin; lock table products in access exclusive mode").await.unwrap();
     let began = Instant::now();
