@@ -74,7 +74,7 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, says: Option<&'stati
 fn command(bytes: &[u8]) -> Option<(String, usize)> {
     let mut at = 0;
     let number = |at: &mut usize| {
-        let end = *at + bytes[*at..].windows(2).position(|two| two == b"\r\n")?;
+        let end = *at + bytes.get(*at..)?.windows(2).position(|two| two == b"\r\n")?;
         let number = std::str::from_utf8(&bytes[*at + 1..end]).unwrap().parse::<usize>().unwrap();
         *at = end + 2;
         Some(number)
