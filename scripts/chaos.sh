@@ -90,9 +90,8 @@ REVISION=$(git rev-parse --short=12 HEAD 2>/dev/null || printf 'an unknown revis
 git diff --quiet HEAD -- . ":!$DOCUMENT" 2>/dev/null || REVISION+=-dirty
 # Alone: what is measured beside another suite is of no use.
 supervise test alone
-KEEL_CHAOS=1
 KEEL_CHAOS_OUT=$(mktemp -d)
-export KEEL_CHAOS KEEL_CHAOS_OUT
+export KEEL_CHAOS_OUT
 trap 'remove_output; finish' EXIT
 start_services
 status=0

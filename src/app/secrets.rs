@@ -36,11 +36,11 @@ impl App {
             self.db.set_urls(url, system_url).map_err(|fault| format!("database.url: {fault}"))?;
             changed.push("database.url");
         }
-        if differ(in_use.redis.url.as_ref(), now.redis.url.as_ref()) {
-            if let (Some(redis), Some(url)) = (&self.redis, &now.redis.url) {
-                redis.set_url(url)?;
-                changed.push("redis.url");
-            }
+        if differ(in_use.redis.url.as_ref(), now.redis.url.as_ref())
+            && let (Some(redis), Some(url)) = (&self.redis, &now.redis.url)
+        {
+            redis.set_url(url)?;
+            changed.push("redis.url");
         }
         if differ(in_use.admin.token.as_ref(), now.admin.token.as_ref()) {
             self.admin_token.set(now.admin.token.clone());

@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod migrations;
 mod pool;
 mod retry;
+mod share;
 mod traced;
 mod tx;
 
@@ -20,6 +21,7 @@ use tracing::log::LevelFilter;
 use self::{
     metrics::{DbMetrics, Operation},
     pool::Pool,
+    share::Shares,
 };
 pub use self::{
     retry::retried,
@@ -54,6 +56,8 @@ section! {
         pub max_connections: u32 => 1..=500,
         /// Connections of the system role in each process.
         pub system_max_connections: u32 => 1..=100,
+        /// Percentage of `max_connections` that one tenant may have: its slow statements leave the others the rest.
+        pub tenant_share: u32 => 1..=100,
         /// Longest wait for a connection before the request fails with 503.
         pub acquire_timeout: Duration => Duration::from_millis(10)..=Duration::from_secs(60),
         /// An idle connection is closed after this time.
@@ -100,6 +104,7 @@ pub struct Db(Arc<Inner>);
 pub(crate) struct Inner {
     runtime: Pool,
     system: Pool,
+    shares: Shares,
     metrics: DbMetrics,
     telemetry: Telemetry,
     slow_query: Duration,
@@ -148,6 +153,7 @@ impl Db {
             namespace: Arc::<str>::from(runtime.get_database().unwrap_or_default()).into(),
             runtime: pool(config.max_connections, runtime),
             system: pool(config.system_max_connections, url(&config.system_url)?),
+            shares: Shares::new((config.max_connections * config.tenant_share / 100) as usize),
             metrics,
             telemetry: telemetry.clone(),
             slow_query: config.slow_query,

@@ -35,6 +35,9 @@ const REPLACE_EVERY: Duration = Duration::from_secs(5);
 /// How much later than the server we end a statement: its own answer, an error with a name, is the better one.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// A login may take so much longer than anybody waits for it: it is of use to the next one.
+const LOGIN: Duration = Duration::from_secs(2);
+
 /// How a pool is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -82,11 +85,8 @@ impl Health {
             return true;
         }
         let answered = matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(())));
-        if answered {
-            self.answered.store(self.now(), Relaxed)
-        } else {
-            self.stale.store(self.now(), Relaxed)
-        }
+        let noted = if answered { &self.answered } else { &self.stale };
+        noted.store(self.now(), Relaxed);
         answered
     }
 }
@@ -141,6 +141,10 @@ impl Pool {
         self.0.health.answered.store(self.0.health.now(), Relaxed);
     }
 
+    fn silent_for(&self) -> Duration {
+        Duration::from_millis(self.0.health.now().saturating_sub(self.0.health.answered.load(Relaxed)))
+    }
+
     /// A connection turned out to be lost, or to lead to the wrong server: the idle ones are no better.
     pub fn stale(&self) {
         self.0.health.stale.store(self.0.health.now(), Relaxed);
@@ -153,9 +157,7 @@ impl Pool {
     pub async fn acquire(&self) -> Result<Borrowed, sqlx::Error> {
         loop {
             let pool = self.0.current.read().clone();
-            let limit = context::time_left()
-                .map_or(self.0.limits.acquire_timeout, |left| left.min(self.0.limits.acquire_timeout));
-            match tokio::time::timeout(limit, pool.acquire()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            match tokio::time::timeout(self.patience(), lend(&pool)).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(connection) => return Ok(Borrowed { connection: Some(connection), returns: false }),
                 // Replaced while we waited.
                 Err(sqlx::Error::PoolClosed) if !self.0.current.read().is_closed() => {}
@@ -169,12 +171,22 @@ impl Pool {
         }
     }
 
+    /// How long a request waits for a connection.
+    pub fn patience(&self) -> Duration {
+        let limit = self.0.limits.acquire_timeout;
+        context::time_left().map_or(limit, |left| left.min(limit))
+    }
+
     /// Whether the server answers a connection of this pool, in time.
     ///
     /// # Errors
-    /// No connection, or no answer. `PoolTimedOut` says that all connections are at work.
+    /// No connection, or no answer. `PoolTimedOut` says that all connections are at work and answered.
     pub async fn ping(&self) -> Result<(), sqlx::Error> {
-        let mut connection = self.acquire().await?;
+        let mut connection = self.acquire().await.map_err(|error| match error {
+            // sqlx calls it a timeout, too, when the server refuses. What is only busy answers somebody.
+            sqlx::Error::PoolTimedOut if self.silent_for() > self.longest_wait() => super::errors::silent(),
+            error => error,
+        })?;
         match tokio::time::timeout(INQUIRY, connection.ping()).await {
             Ok(Ok(())) => {
                 connection.give_back();
@@ -209,10 +221,9 @@ impl Pool {
     fn suspect(&self) {
         let health = &self.0.health;
         let now = health.now();
-        let silent = now.saturating_sub(health.answered.load(Relaxed)) >= SILENCE.as_millis() as u64;
         let replaced = health.replaced.load(Relaxed);
         let lately = replaced != 0 && now.saturating_sub(replaced) < REPLACE_EVERY.as_millis() as u64;
-        if !silent || lately || self.0.checking.swap(true, Relaxed) {
+        if self.silent_for() < SILENCE || lately || self.0.checking.swap(true, Relaxed) {
             return;
         }
         let pool = self.clone();
@@ -246,6 +257,17 @@ impl Pool {
     }
 }
 
+/// A connection of `pool`. Where that takes a login, the login outlives who waits for it: thrown away half made,
+/// each would be begun anew, and a server that is short of processor time would never finish one.
+async fn lend(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    if pool.num_idle() > 0 || pool.size() >= pool.options().get_max_connections() {
+        return pool.acquire().await;
+    }
+    #[expect(clippy::disallowed_methods, reason = "a login belongs to the pool, not to the request that wanted it")]
+    let login = tokio::spawn(pool.acquire());
+    login.await.unwrap_or(Err(sqlx::Error::PoolClosed))
+}
+
 /// Sessions of this role that have been at a statement for a while, on a server that knows nothing of a lost socket.
 async fn at_work(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
@@ -267,7 +289,7 @@ fn connect(limits: Limits, options: PgConnectOptions, health: &Arc<Health>) -> P
     let health = Arc::clone(health);
     PgPoolOptions::new()
         .max_connections(limits.max_connections)
-        .acquire_timeout(limits.acquire_timeout)
+        .acquire_timeout(limits.acquire_timeout + LOGIN)
         .idle_timeout(limits.idle_timeout)
         .acquire_slow_level(LevelFilter::Off)
         .test_before_acquire(false)

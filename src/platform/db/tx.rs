@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, Executor as _};
 use super::{
     Db, Inner, Traced, errors,
     pool::{Borrowed, Pool},
+    share::Share,
 };
 use crate::platform::{
     error::{Error, Kind, Result},
@@ -34,6 +35,8 @@ const SHORTEST_WORK: Duration = Duration::from_millis(5);
 pub struct TenantTx {
     session: Session,
     tenant: TenantId,
+    /// Given back after the connection.
+    _share: Share,
 }
 
 impl TenantTx {
@@ -41,8 +44,9 @@ impl TenantTx {
     /// `Unavailable` when no connection can be had in time.
     pub async fn begin(db: &Db, tenant: TenantId) -> Result<Self> {
         // The tenant is a parsed UUID: formatting it is safe.
+        let share = share(db, tenant).await?;
         let session = Session::begin(db, &db.0.runtime, &format!("; set local app.tenant_id = '{tenant}'")).await?;
-        Ok(Self { session, tenant })
+        Ok(Self { session, tenant, _share: share })
     }
 
     pub fn tenant(&self) -> TenantId {
@@ -197,6 +201,18 @@ fn limit(pool: &Pool) -> Result<String> {
         }
         _ => Ok(String::new()),
     }
+}
+
+/// A place among the tenant's connections; the wait for it is a wait for a connection.
+async fn share(db: &Db, tenant: TenantId) -> Result<Share> {
+    let (db, started) = (&db.0, Instant::now());
+    let share = db.shares.take(tenant, db.runtime.patience()).await;
+    if let Some(share) = share {
+        return Ok(share);
+    }
+    db.metrics.timeouts.inc();
+    context::with_current(|request| request.cost.add_pool_wait(started.elapsed()));
+    Err(Error::unavailable("database_tenant_share", "Too many of your requests are at work. Try again shortly."))
 }
 
 /// A connection, with its wait measured.

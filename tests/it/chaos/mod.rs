@@ -4,26 +4,21 @@
 
 mod fleet;
 mod hangups;
+mod instance;
+mod isolation;
 mod noisy_tenant;
 mod one_connection;
+mod overload;
+mod postgres;
+mod redis;
 mod restarts;
 mod rounds;
 mod sigterms;
 mod slow_clients;
-mod instance;
-mod isolation;
-mod overload;
-mod postgres;
-mod redis;
 mod telemetry;
 mod watch;
 
 use std::io::Write as _;
-
-/// Whether this is `make chaos`.
-pub fn full() -> bool {
-    std::env::var_os("KEEL_CHAOS").is_some()
-}
 
 /// One line of the table.
 #[derive(Clone, Debug)]

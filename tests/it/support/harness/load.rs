@@ -60,7 +60,6 @@ pub struct Seen<'a> {
     pub outcome: Outcome,
     /// As far as it came.
     pub body: &'a [u8],
-    pub latency: Duration,
 }
 
 type Inspect = Arc<dyn Fn(&Seen<'_>) + Send + Sync>;
@@ -153,10 +152,6 @@ impl Load {
 
     pub async fn run_for(self, time: Duration) -> Report {
         self.start(Until::Elapsed(time)).join().await
-    }
-
-    pub async fn run_until(self, cancelled: CancellationToken) -> Report {
-        self.start(Until::Cancelled(cancelled)).join().await
     }
 
     pub async fn run_count(self, count: u64) -> Report {
@@ -274,7 +269,7 @@ impl Shared {
             let latency = now - begin;
             self.report.lock().record(outcome, latency, now);
             if let Some(inspect) = &self.load.inspect {
-                inspect(&Seen { number, outcome, body: &body, latency });
+                inspect(&Seen { number, outcome, body: &body });
             }
             if outcome == Outcome::Failed(Failure::Connect) && self.load.rate.is_none() {
                 sleep(PAUSE).await;
