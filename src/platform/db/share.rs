@@ -27,6 +27,7 @@ struct Held {
 pub struct Share {
     shares: Shares,
     tenant: TenantId,
+    places: Arc<Semaphore>,
     place: Option<OwnedSemaphorePermit>,
 }
 
@@ -36,23 +37,28 @@ impl Shares {
         Self(Arc::new(Inner { most: most.max(1), tenants: Mutex::default() }))
     }
 
-    /// A place, within `limit`; `None` when the tenant's own requests have all of its part for so long.
-    pub async fn take(&self, tenant: TenantId, limit: Duration) -> Option<Share> {
-        let places = {
-            let mut tenants = self.0.tenants.lock();
-            let new = || Held { places: Arc::new(Semaphore::new(self.0.most)), users: 0 };
-            let held = tenants.entry(tenant).or_insert_with(new);
-            held.users += 1;
-            Arc::clone(&held.places)
-        };
-        // Counts from here, so that a wait that is given up is taken back.
-        let mut share = Share { shares: self.clone(), tenant, place: None };
-        let place = match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => place,
-            Err(_) => tokio::time::timeout(limit, places.acquire_owned()).await.ok()?.ok()?,
-        };
-        share.place = Some(place);
-        Some(share)
+    /// Enters a request of a tenant, which then takes a place.
+    pub fn enter(&self, tenant: TenantId) -> Share {
+        let mut tenants = self.0.tenants.lock();
+        let new = || Held { places: Arc::new(Semaphore::new(self.0.most)), users: 0 };
+        let held = tenants.entry(tenant).or_insert_with(new);
+        held.users += 1;
+        Share { shares: self.clone(), tenant, places: Arc::clone(&held.places), place: None }
+    }
+}
+
+impl Share {
+    /// Takes a place if there is one; whether it has.
+    pub fn try_take(&mut self) -> bool {
+        self.place = Arc::clone(&self.places).try_acquire_owned().ok();
+        self.place.is_some()
+    }
+
+    /// Takes a place within `limit`; whether it has. Not so when the tenant's own requests have all of its part.
+    pub async fn take(&mut self, limit: Duration) -> bool {
+        let place = tokio::time::timeout(limit, Arc::clone(&self.places).acquire_owned()).await;
+        self.place = place.ok().and_then(Result::ok);
+        self.place.is_some()
     }
 }
 
@@ -76,12 +82,12 @@ mod tests {
     #[tokio::test]
     async fn a_tenant_has_its_part_and_the_next_one_its_own() {
         let (shares, a, b) = (Shares::new(2), TenantId::new(), TenantId::new());
-        let soon = Duration::from_millis(10);
-        let (first, second) = (shares.take(a, soon).await.unwrap(), shares.take(a, soon).await.unwrap());
-        assert!(shares.take(a, soon).await.is_none());
-        let other = shares.take(b, soon).await.unwrap();
+        let [mut first, mut second, mut third, mut other] = [a, a, a, b].map(|tenant| shares.enter(tenant));
+        assert!(first.try_take() && second.try_take() && !third.try_take());
+        assert!(!third.take(Duration::from_millis(10)).await);
+        assert!(other.try_take(), "another tenant has its own");
         drop(first);
-        let third = shares.take(a, soon).await.unwrap();
+        assert!(third.take(Duration::from_secs(30)).await);
         drop((second, third, other));
         assert!(shares.0.tenants.lock().is_empty(), "who has none is forgotten");
     }

@@ -205,18 +205,26 @@ fn limit(pool: &Pool) -> Result<String> {
 
 /// A place among the tenant's connections; the wait for it is a wait for a connection.
 async fn share(db: &Db, tenant: TenantId) -> Result<Share> {
-    let (db, started) = (&db.0, Instant::now());
-    let share = db.shares.take(tenant, db.runtime.patience()).await;
-    if let Some(share) = share {
+    let db = &db.0;
+    let mut share = db.shares.enter(tenant);
+    if share.try_take() || measured(db, &db.runtime, share.take(db.runtime.patience()), |taken| *taken).await {
         return Ok(share);
     }
     db.metrics.timeouts.inc();
-    context::with_current(|request| request.cost.add_pool_wait(started.elapsed()));
     Err(Error::unavailable("database_tenant_share", "Too many of your requests are at work. Try again shortly."))
 }
 
 /// A connection, with its wait measured.
 async fn acquire(db: &Inner, pool: &Pool) -> Result<Borrowed, sqlx::Error> {
+    let result = measured(db, pool, pool.acquire(), Result::is_ok).await;
+    if matches!(result, Err(sqlx::Error::PoolTimedOut)) {
+        db.metrics.timeouts.inc();
+    }
+    result
+}
+
+/// A wait for a connection, as it is counted, charged to the request, and told of when it is long.
+async fn measured<T>(db: &Inner, pool: &Pool, wait: impl Future<Output = T>, succeeded: impl FnOnce(&T) -> bool) -> T {
     struct Pending<'a>(&'a prometheus::Gauge);
     impl Drop for Pending<'_> {
         fn drop(&mut self) {
@@ -226,7 +234,7 @@ async fn acquire(db: &Inner, pool: &Pool) -> Result<Borrowed, sqlx::Error> {
     db.metrics.pending.inc();
     let pending = Pending(&db.metrics.pending);
     let started = Instant::now();
-    let result = pool.acquire().await;
+    let result = wait.await;
     drop(pending);
     let waited = started.elapsed();
     db.metrics.waited(waited);
@@ -236,12 +244,9 @@ async fn acquire(db: &Inner, pool: &Pool) -> Result<Borrowed, sqlx::Error> {
             duration_ms = waited.as_secs_f64() * 1_000.0,
             connections = pool.size(),
             idle = pool.idle() as u64,
-            succeeded = result.is_ok(),
+            succeeded = succeeded(&result),
             "slow_acquire"
         );
-    }
-    if matches!(result, Err(sqlx::Error::PoolTimedOut)) {
-        db.metrics.timeouts.inc();
     }
     result
 }

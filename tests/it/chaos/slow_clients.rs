@@ -68,7 +68,7 @@ async fn run(full: bool) {
     let all = sockets * rounds;
     let counted = eventually("all counted", || async {
         let reason = async |reason: &str| {
-            instance.metric("http_server_connections_closed_total", &[&format!("reason=\"{reason}\"")]).await as usize
+            instance.metric("listener_connections_closed_total", &[&format!("reason=\"{reason}\"")]).await as usize
         };
         let counted = (reason("head_timeout").await, reason("peer_limit").await);
         (counted.0 + counted.1 >= all).then_some(counted)
