@@ -116,8 +116,10 @@ impl Running {
         self.admin_stop.drain.cancel();
         self.admin_stop.kill.cancel();
         let admin = self.admin_thread;
-        let joined = tokio::task::spawn_blocking(move || admin.join().is_ok()).await;
-        tracing::info!(connections_cut = cut, admin_stopped = joined.unwrap_or(false), "shutdown_completed");
+        // A profile that is being drawn may take its time; the exit does not wait for it.
+        let joined = tokio::task::spawn_blocking(move || admin.join().is_ok());
+        let joined = tokio::time::timeout(LAST_WORK, joined).await.is_ok_and(|joined| joined.unwrap_or(false));
+        tracing::info!(connections_cut = cut, admin_stopped = joined, "shutdown_completed");
         drained.is_ok() && finished
     }
 }

@@ -19,6 +19,9 @@ use crate::{
     shop,
 };
 
+/// Between two readings of secrets that must agree.
+const SETTLED: Duration = Duration::from_millis(100);
+
 pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
     let booted = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -28,7 +31,8 @@ pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
     // Before anything slow: without a handler a SIGTERM kills, and process 1 of a container never hears of it.
     let signals = {
         let _inside = runtime.enter();
-        Signals::new()?
+        // SIGHUP too: without a handler it would kill.
+        (Signals::new()?, handler(SignalKind::hangup())?)
     };
     redact::protect(config.secrets(&sources.variables));
     let telemetry = Telemetry::init(Options {
@@ -55,11 +59,11 @@ async fn run(
     sources: &Sources,
     telemetry: &Telemetry,
     booted: Instant,
-    mut signals: Signals,
+    (mut signals, hangup): (Signals, Signal),
 ) -> Result<(), Failure> {
     let running = App::build(config, telemetry)?.start(booted).await?;
-    let rotation = rotate(Arc::clone(&running.app), sources.clone(), config.lifecycle.secrets_interval);
-    lifecycle::spawn(rotation);
+    let every = config.lifecycle.secrets_interval;
+    lifecycle::spawn(rotate(Arc::clone(&running.app), sources.clone(), every, hangup));
     let failure = tokio::select! {
         name = signals.next() => {
             tracing::info!(signal = name, "shutdown_requested");
@@ -84,8 +88,7 @@ async fn run(
 
 /// Looks at the secrets again and again, and on SIGHUP at once. What can't be used is told, and the ones in use
 /// stay.
-async fn rotate(app: Arc<App>, sources: Sources, every: Duration) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+async fn rotate(app: Arc<App>, sources: Sources, every: Duration, mut hangup: Signal) {
     let mut said = String::new();
     loop {
         let pause = if every.is_zero() { Duration::from_secs(u64::from(u32::MAX)) } else { every };
@@ -93,22 +96,38 @@ async fn rotate(app: Arc<App>, sources: Sources, every: Duration) {
             _ = hangup.recv() => {}
             () = tokio::time::sleep(pause) => {}
         }
-        let look = sources.clone();
-        // Files may be on a volume that hangs.
-        let loaded = tokio::task::spawn_blocking(move || crate::config::load(&look).servable()).await;
-        let rotated = match loaded {
-            Ok(Ok(config)) => {
+        let rotated = match settled(&sources).await {
+            Ok(config) => {
                 redact::protect(config.secrets(&sources.variables));
                 app.rotate(&config).map(|_| ())
             }
-            Ok(Err(faults)) => Err(faults.to_string()),
-            Err(stopped) => Err(stopped.to_string()),
+            Err(fault) => Err(fault),
         };
         let fault = rotated.err().unwrap_or_default();
         if !fault.is_empty() && fault != said {
             tracing::error!(error = fault, "secrets_not_rotated");
         }
         said = fault;
+    }
+}
+
+/// The configuration as it is twice in a row: secrets that belong together are written one after the other.
+async fn settled(sources: &Sources) -> Result<Config, String> {
+    let read = async || {
+        let look = sources.clone();
+        // Files may be on a volume that hangs.
+        let loaded = tokio::task::spawn_blocking(move || crate::config::load(&look).servable()).await;
+        loaded.map_err(|stopped| stopped.to_string())?.map_err(|faults| faults.to_string())
+    };
+    let mut first = read().await;
+    loop {
+        tokio::time::sleep(SETTLED).await;
+        let second = read().await;
+        let secrets = |read: &Result<Config, String>| read.as_ref().map(|config| config.secrets(&sources.variables)).ok();
+        if secrets(&first) == secrets(&second) {
+            return second;
+        }
+        first = second;
     }
 }
 
@@ -143,6 +162,10 @@ pub fn payment_sandbox(config: &Config, sources: &Sources) -> Result<(), Failure
     result
 }
 
+fn handler(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::Message(format!("signals can't be handled: {error}")))
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -150,8 +173,6 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Failure> {
-        let handler =
-            |kind| signal(kind).map_err(|error| Failure::Message(format!("signals can't be handled: {error}")));
         Ok(Self { terminate: handler(SignalKind::terminate())?, interrupt: handler(SignalKind::interrupt())? })
     }
 

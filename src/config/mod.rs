@@ -199,6 +199,11 @@ impl Config {
         if self.environment == Environment::Production && self.service.name == env!("CARGO_PKG_NAME") {
             warnings.push("service.name: still the template's; set OTEL_SERVICE_NAME".to_owned());
         }
+        if self.environment == Environment::Production && self.http.trusted_proxies.is_empty() {
+            warnings.push(
+                "http.trusted_proxies: none; behind a proxy all clients share one address and its limits".to_owned(),
+            );
+        }
         let asked = variables.get("OTEL_TRACES_EXPORTER").is_some_and(|exporter| exporter == "otlp");
         if asked && otlp::Settings::parse(variables).is_ok_and(|settings| settings.traces.destination.is_none()) {
             warnings

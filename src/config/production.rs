@@ -31,6 +31,9 @@ pub fn check(config: &Config, variables: &BTreeMap<String, String>, faults: &mut
     if directives.into_iter().any(|directive| directive.eq_ignore_ascii_case("trace")) {
         faults.add("log.filter: trace of everything prints more than anybody should see; name the targets");
     }
+    if config.http.trusted_proxies.iter().any(|network| network.ends_with("/0")) {
+        faults.add("http.trusted_proxies: /0 is everybody; name the networks of the proxies in front");
+    }
     if config.rate_limit.per_second == 0 {
         faults.add("rate_limit.per_second: without a limit one tenant can take everything; set a high one");
     }
@@ -81,6 +84,9 @@ fn secrets(config: &Config, faults: &mut Faults) {
         secret.expose().len() >= SHORTEST && (letters.len() < LEAST_VARIETY || secret.expose().starts_with("test-only"))
     };
     for (key, pepper) in [("pepper", &config.auth.pepper), ("previous_pepper", &config.auth.previous_pepper)] {
+        if key == "previous_pepper" && pepper.as_ref().is_some_and(|pepper| pepper.expose().len() < SHORTEST) {
+            faults.add("auth.previous_pepper: must be at least 32 characters long (value not shown)");
+        }
         if pepper.as_ref().is_some_and(dull) {
             faults.add(format!("auth.{key}: can be guessed; use `openssl rand -base64 48` (value not shown)"));
         }

@@ -185,6 +185,9 @@ impl Health {
     }
 }
 
+/// One look at the database at the start.
+const LONGEST_TRY: Duration = Duration::from_secs(5);
+
 /// Waits until the database is reachable, migrated and safe, saying why not, and then lets traffic in.
 ///
 /// # Errors
@@ -194,7 +197,8 @@ pub async fn wait_for_database(db: &Db, health: &Health, timeout: Duration) -> R
     let mut pause = Duration::from_millis(50);
     let mut said = "";
     loop {
-        let left = deadline.saturating_duration_since(Instant::now()).max(pause);
+        // A socket that fell silent must not take all the time there is.
+        let left = deadline.saturating_duration_since(Instant::now()).clamp(pause, LONGEST_TRY.max(pause));
         let checked = tokio::time::timeout(left, guard::check(db)).await;
         match checked.unwrap_or_else(|_| Err(guard::Refusal::silent())) {
             Ok(()) => {

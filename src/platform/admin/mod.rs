@@ -157,6 +157,8 @@ pub fn spawn(
             let limits = server::Limits { max_connections: MAX_CONNECTIONS, ..server::Limits::default() };
             let watch = heartbeat::watch(health.clone());
             tokio::select! {
+                // First the server: its end is what counts.
+                biased;
                 _cut = server::run(listener, router(health, registry, level, token), limits, stop) => {}
                 () = watch => {}
             }

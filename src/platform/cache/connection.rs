@@ -113,6 +113,11 @@ impl Connection {
             Some(Failure::Redis(error)) => match error.kind() {
                 // Its address may lead to another server by now: the new primary.
                 ErrorKind::Server(ServerErrorKind::ReadOnly) => self.replace_if_due(),
+                // The client keeps a login that failed for ever: only another connection can try again.
+                ErrorKind::AuthenticationFailed | ErrorKind::Client | ErrorKind::InvalidClientConfig => {
+                    self.replace_if_due();
+                    self.breaker.record(false);
+                }
                 ErrorKind::Server(
                     ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown | ServerErrorKind::ClusterDown,
                 )
@@ -137,7 +142,12 @@ impl Connection {
         self.silent.store(0, Relaxed);
         let client = self.client.read().clone();
         if let Ok(manager) = connect(client, self.timeout) {
-            *self.manager.write() = manager;
+            *self.manager.write() = manager.clone();
+            // It connects only while somebody waits for it, and nobody waits as long as a login may take.
+            crate::platform::lifecycle::spawn(async move {
+                let mut manager = manager;
+                let _up_or_not: Result<String, _> = redis::cmd("PING").query_async(&mut manager).await;
+            });
         }
     }
 }

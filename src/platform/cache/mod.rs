@@ -162,12 +162,17 @@ impl Redis {
         let context = self.span(operation);
         let started = Instant::now();
         let mut connection = self.connection.get();
-        let limit = context::time_left().map_or(self.timeout, |left| left.min(self.timeout));
+        let left = context::time_left();
+        let limit = left.map_or(self.timeout, |left| left.min(self.timeout));
         let result = match tokio::time::timeout(limit, command.query_async(&mut connection)).await {
             Ok(result) => result.map_err(Failure::from),
             Err(_) => Err(Failure::Timeout),
         };
-        self.connection.record(result.as_ref().err());
+        // What we did not wait for long enough says nothing of the server.
+        let hurried = limit < self.timeout && matches!(result, Err(Failure::Timeout));
+        if !hurried {
+            self.connection.record(result.as_ref().err());
+        }
         let took = started.elapsed();
         let error_type = result.as_ref().err().map_or("", Failure::name);
         let span = context.span();
@@ -182,7 +187,7 @@ impl Redis {
         }
         context::with_current(|request| {
             request.cost.add_redis(took);
-            if result.as_ref().is_err_and(Failure::is_silence) {
+            if !hurried && result.as_ref().is_err_and(Failure::is_silence) {
                 request.cost.set_redis_silent();
             }
         });

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::{Redis, key::Key};
+use super::{Failure, Redis, key::Key};
 use crate::{
     labels,
     platform::{
@@ -165,7 +165,13 @@ impl ReadThrough {
         let mut command = redis::cmd("GET");
         command.arg(key.as_str());
         let (outcome, value) = match redis.run::<Option<String>>("GET", &command).await {
-            Err(_) => ("error", None),
+            Err(failure) => {
+                // Of another type: no fill could replace it.
+                if matches!(&failure, Failure::Redis(error) if error.code() == Some("WRONGTYPE")) {
+                    self.discard(redis, key).await;
+                }
+                ("error", None)
+            }
             Ok(None) => ("miss", None),
             Ok(Some(text)) if text == TOMBSTONE => ("miss", None),
             Ok(Some(text)) => match serde_json::from_str::<Kept<T>>(&text) {
@@ -182,7 +188,7 @@ impl ReadThrough {
         value
     }
 
-    /// Removes what can't be read (corrupt, or of another version): the fill overwrites nothing.
+    /// Removes what can't be read: corrupt, of another version, of another type or key.
     async fn discard(&self, redis: &Redis, key: &Key) {
         tracing::warn!(kind = self.kind, "cache_value_unreadable");
         let _removed: Result<u64, _> = redis.run("DEL", redis::cmd("DEL").arg(key.as_str())).await;

@@ -55,17 +55,18 @@ const UNREACHABLE: &str = "The database can't be reached. Try again shortly.";
 /// The general mapping: what a store did not expect.
 pub fn from_sqlx(error: &sqlx::Error) -> Error {
     let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+    let over = context::time_left().is_some_and(|left| left < SHORT);
     let mapped = match (error, code.as_str()) {
+        // Cut off because nothing was left of the request, not because the database is slow or busy.
+        (sqlx::Error::PoolTimedOut | sqlx::Error::Io(_), _) | (_, "57014") if over => {
+            Error::new(Kind::Timeout, "deadline_exceeded", "The request took longer than the service allows.")
+        }
         (sqlx::Error::PoolTimedOut, _) => {
             Error::unavailable("database_pool_timeout", "The database is busy. Try again shortly.")
         }
         (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::Protocol(_), _)
         | (_, "57P01" | "57P02" | "57P03" | "08006" | "08001" | "53300") => {
             Error::unavailable("database_unavailable", UNREACHABLE)
-        }
-        // Cut off because nothing was left of the request, not because the statement is too slow.
-        (_, "57014") if context::time_left().is_some_and(|left| left < SHORT) => {
-            Error::new(Kind::Timeout, "deadline_exceeded", "The request took longer than the service allows.")
         }
         (_, "57014") => Error::unavailable("database_timeout", "The database took too long. Try again shortly."),
         (_, "55P03") => {

@@ -21,7 +21,6 @@ use tracing::log::LevelFilter;
 use self::{
     metrics::{DbMetrics, Operation},
     pool::Pool,
-    share::Shares,
 };
 pub use self::{
     retry::retried,
@@ -104,7 +103,6 @@ pub struct Db(Arc<Inner>);
 pub(crate) struct Inner {
     runtime: Pool,
     system: Pool,
-    shares: Shares,
     metrics: DbMetrics,
     telemetry: Telemetry,
     slow_query: Duration,
@@ -144,7 +142,8 @@ impl Db {
         let metrics = DbMetrics::new(registry, operations);
         let pool = |max_connections, options| {
             let (acquire_timeout, idle_timeout) = (config.acquire_timeout, config.idle_timeout);
-            let limits = pool::Limits { max_connections, acquire_timeout, idle_timeout };
+            let max_of_tenant = (max_connections * config.tenant_share / 100) as usize;
+            let limits = pool::Limits { max_connections, max_of_tenant, acquire_timeout, idle_timeout };
             Pool::build(limits, options, metrics.replaced.clone())
         };
         let inner = Inner {
@@ -153,7 +152,6 @@ impl Db {
             namespace: Arc::<str>::from(runtime.get_database().unwrap_or_default()).into(),
             runtime: pool(config.max_connections, runtime),
             system: pool(config.system_max_connections, url(&config.system_url)?),
-            shares: Shares::new((config.max_connections * config.tenant_share / 100) as usize),
             metrics,
             telemetry: telemetry.clone(),
             slow_query: config.slow_query,
@@ -188,10 +186,8 @@ impl Db {
     /// No connection, or no answer. `PoolTimedOut` says that all connections are at work: that is load,
     /// not a lost server.
     pub async fn ping(&self) -> Result<(), sqlx::Error> {
-        for pool in [&self.0.runtime, &self.0.system] {
-            pool.ping().await?;
-        }
-        Ok(())
+        let (runtime, system) = tokio::join!(self.0.runtime.ping(), self.0.system.ping());
+        runtime.and(system)
     }
 
     /// Closes both pools, waiting for connections in use.

@@ -18,9 +18,11 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::sync::Semaphore;
 use tracing::log::LevelFilter;
 
-use crate::platform::telemetry::context;
+use super::share::{Share, Shares};
+use crate::platform::{telemetry::context, tenancy::TenantId};
 
 /// A stale connection is found by asking, but only one that was idle this long: the question costs
 /// a round trip and 12 µs (research/performance.md).
@@ -42,6 +44,8 @@ const LOGIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub max_connections: u32,
+    /// Connections of one tenant.
+    pub max_of_tenant: usize,
     pub acquire_timeout: Duration,
     pub idle_timeout: Duration,
 }
@@ -51,11 +55,20 @@ pub struct Limits {
 pub struct Pool(Arc<Inner>);
 
 struct Inner {
-    current: RwLock<PgPool>,
+    current: RwLock<Generation>,
     limits: Limits,
     health: Arc<Health>,
     replaced: IntCounter,
     checking: AtomicBool,
+    /// Logins that may be under way at once.
+    logins: Arc<Semaphore>,
+}
+
+/// A pool and the shares of its connections: with another pool everybody begins anew.
+#[derive(Clone)]
+struct Generation {
+    pool: PgPool,
+    shares: Shares,
 }
 
 /// What is known of the server; times are milliseconds since `born`.
@@ -102,15 +115,16 @@ impl Pool {
             statement_timeout: AtomicU64::new(3_000),
         });
         let current = RwLock::new(connect(limits, options, &health));
-        Self(Arc::new(Inner { current, limits, health, replaced, checking: AtomicBool::new(false) }))
+        let logins = Arc::new(Semaphore::new(limits.max_connections as usize));
+        Self(Arc::new(Inner { current, limits, health, replaced, checking: AtomicBool::new(false), logins }))
     }
 
     pub fn size(&self) -> u32 {
-        self.0.current.read().size()
+        self.0.current.read().pool.size()
     }
 
     pub fn idle(&self) -> usize {
-        self.0.current.read().num_idle()
+        self.0.current.read().pool.num_idle()
     }
 
     pub fn max(&self) -> u32 {
@@ -119,7 +133,7 @@ impl Pool {
 
     /// New connections are made with these; those that exist live on.
     pub fn set_options(&self, options: PgConnectOptions) {
-        self.0.current.read().set_connect_options(options);
+        self.0.current.read().pool.set_connect_options(options);
     }
 
     /// The role's `statement_timeout`, as the boot self-test found it.
@@ -141,6 +155,15 @@ impl Pool {
         self.0.health.answered.store(self.0.health.now(), Relaxed);
     }
 
+    /// A server that takes no writes: those that are as old lead there too. Not for each such answer, or reads that
+    /// it could serve would log in again and again.
+    pub fn read_only(&self) {
+        let (now, stale) = (self.0.health.now(), self.0.health.stale.load(Relaxed));
+        if now.saturating_sub(stale) >= 1_000 {
+            self.stale();
+        }
+    }
+
     fn silent_for(&self) -> Duration {
         Duration::from_millis(self.0.health.now().saturating_sub(self.0.health.answered.load(Relaxed)))
     }
@@ -156,11 +179,14 @@ impl Pool {
     /// `PoolTimedOut` when all are at work, or why none can be made.
     pub async fn acquire(&self) -> Result<Borrowed, sqlx::Error> {
         loop {
-            let pool = self.0.current.read().clone();
-            match tokio::time::timeout(self.patience(), lend(&pool)).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-                Ok(connection) => return Ok(Borrowed { connection: Some(connection), returns: false }),
+            let pool = self.0.current.read().pool.clone();
+            match tokio::time::timeout(self.patience(), self.lend(&pool)).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+                Ok(mut borrowed) => {
+                    borrowed.returns = false;
+                    return Ok(borrowed);
+                }
                 // Replaced while we waited.
-                Err(sqlx::Error::PoolClosed) if !self.0.current.read().is_closed() => {}
+                Err(sqlx::Error::PoolClosed) if !self.0.current.read().pool.is_closed() => {}
                 Err(error) => {
                     if matches!(error, sqlx::Error::PoolTimedOut) {
                         self.suspect();
@@ -169,6 +195,25 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// A connection of `pool`. Where that takes a login, the login outlives who waits for it: thrown away half
+    /// made, each would be begun anew, and a server that is short of processor time would never finish one.
+    async fn lend(&self, pool: &PgPool) -> Result<Borrowed, sqlx::Error> {
+        let lent = |connection| Borrowed { connection: Some(connection), returns: true };
+        let wants_login = pool.num_idle() == 0 && pool.size() < self.max();
+        // No more of them than there can be connections: nobody waits in a queue for a request that has left it.
+        let Some(place) = wants_login.then(|| Arc::clone(&self.0.logins).try_acquire_owned().ok()).flatten() else {
+            return pool.acquire().await.map(lent);
+        };
+        let acquire = pool.acquire();
+        #[expect(clippy::disallowed_methods, reason = "a login belongs to the pool, not to the request that wanted it")]
+        let login = tokio::spawn(async move {
+            let connection = acquire.await.map(lent);
+            drop(place);
+            connection
+        });
+        login.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// How long a request waits for a connection.
@@ -213,12 +258,17 @@ impl Pool {
 
     /// Closes it, waiting for connections in use.
     pub async fn close(&self) {
-        let pool = self.0.current.read().clone();
+        let pool = self.0.current.read().pool.clone();
         pool.close().await;
     }
 
+    /// Enters a request of a tenant, which then takes its place among the connections.
+    pub fn enter(&self, tenant: TenantId) -> Share {
+        self.0.current.read().shares.enter(tenant)
+    }
+
     /// Nobody got a connection: that is load, or all of them hang on a server that is gone.
-    fn suspect(&self) {
+    pub fn suspect(&self) {
         let health = &self.0.health;
         let now = health.now();
         let replaced = health.replaced.load(Relaxed);
@@ -235,7 +285,7 @@ impl Pool {
 
     /// A server that takes a new connection, and on which nothing of ours is at work, has lost the old ones.
     async fn replace_if_lost(&self) {
-        let old = self.0.current.read().clone();
+        let old = self.0.current.read().pool.clone();
         let options = old.connect_options();
         let inquiry = async {
             let mut connection = PgConnection::connect_with(&options).await?;
@@ -249,23 +299,15 @@ impl Pool {
             return;
         }
         tracing::warn!(connections = in_use, at_work, "database_pool_replaced");
-        *self.0.current.write() = connect(self.0.limits, (*options).clone(), &self.0.health);
+        let mut current = self.0.current.write();
+        // Read again: a password may have been rotated meanwhile.
+        *current = connect(self.0.limits, (*current.pool.connect_options()).clone(), &self.0.health);
+        drop(current);
         self.0.health.replaced.store(self.0.health.now(), Relaxed);
         self.0.replaced.inc();
         // Those who hold a connection find out by themselves, at the latest at the limit of their statement.
         crate::platform::lifecycle::spawn(async move { old.close().await });
     }
-}
-
-/// A connection of `pool`. Where that takes a login, the login outlives who waits for it: thrown away half made,
-/// each would be begun anew, and a server that is short of processor time would never finish one.
-async fn lend(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-    if pool.num_idle() > 0 || pool.size() >= pool.options().get_max_connections() {
-        return pool.acquire().await;
-    }
-    #[expect(clippy::disallowed_methods, reason = "a login belongs to the pool, not to the request that wanted it")]
-    let login = tokio::spawn(pool.acquire());
-    login.await.unwrap_or(Err(sqlx::Error::PoolClosed))
 }
 
 /// Sessions of this role that have been at a statement for a while, on a server that knows nothing of a lost socket.
@@ -285,9 +327,9 @@ async fn at_work(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     .await
 }
 
-fn connect(limits: Limits, options: PgConnectOptions, health: &Arc<Health>) -> PgPool {
+fn connect(limits: Limits, options: PgConnectOptions, health: &Arc<Health>) -> Generation {
     let health = Arc::clone(health);
-    PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(limits.max_connections)
         .acquire_timeout(limits.acquire_timeout + LOGIN)
         .idle_timeout(limits.idle_timeout)
@@ -297,7 +339,8 @@ fn connect(limits: Limits, options: PgConnectOptions, health: &Arc<Health>) -> P
             let health = Arc::clone(&health);
             Box::pin(async move { Ok(health.is_usable(connection, meta.idle_for).await) })
         })
-        .connect_lazy_with(options)
+        .connect_lazy_with(options);
+    Generation { pool, shares: Shares::new(limits.max_of_tenant) }
 }
 
 /// A connection on loan. Dropped in the middle of anything it is closed: sqlx would wait without limit for

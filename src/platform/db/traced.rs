@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     task::{Context as TaskContext, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_core::{Stream, future::BoxFuture, stream::BoxStream};
@@ -32,6 +32,8 @@ use crate::platform::telemetry::{context, off};
 
 /// Longest text of a statement in a log line, in characters.
 const SLOW_TEXT: usize = 200;
+/// How much later than the deadline we end a statement: the server's own answer is the better one.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// A connection on which every statement is observed under `summary` (`SELECT products`).
 pub struct Traced<'c> {
@@ -76,7 +78,22 @@ fn is_read_only(error: &sqlx::Error) -> bool {
 
 /// The answer, if it comes before a server that keeps its own limits must have sent one.
 async fn in_time<T>(pool: &Pool, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(pool.longest_wait(), work).await.unwrap_or_else(|_| Err(errors::silent()))
+    tokio::time::timeout(longest_wait(pool), work).await.unwrap_or_else(|_| Err(errors::silent()))
+}
+
+/// Until the role's limit must have answered, and hardly past the deadline of the request: what BEGIN told the
+/// server bounds each statement, not all of them.
+fn longest_wait(pool: &Pool) -> Duration {
+    context::time_left().map_or(pool.longest_wait(), |left| (left + GRACE).min(pool.longest_wait()))
+}
+
+/// Whether there is time to begin a statement.
+///
+/// # Errors
+/// `PoolTimedOut`, for which the connection is not to blame.
+fn in_deadline() -> Result<(), sqlx::Error> {
+    let over = context::time_left().is_some_and(|left| left.is_zero());
+    if over { Err(sqlx::Error::PoolTimedOut) } else { Ok(()) }
 }
 
 struct Measure<'c> {
@@ -105,7 +122,8 @@ impl<'c> Measure<'c> {
         match error {
             // `busy` stays set, so that it is closed: it is lost, or leads to a server that is no longer the
             // primary. Those that are as old are no better.
-            Some(error) if errors::is_lost(error) || is_read_only(error) => self.pool.stale(),
+            Some(error) if errors::is_lost(error) => self.pool.stale(),
+            Some(error) if is_read_only(error) => self.pool.read_only(),
             _ => {
                 self.pool.answered();
                 self.busy.store(false, Relaxed);
@@ -261,6 +279,7 @@ impl<'c> Executor<'c> for Traced<'c> {
     {
         let parts = Parts::of(query);
         Box::pin(async move {
+            in_deadline()?;
             let mut measure = Measure::start(&self, parts.sql.clone());
             let result = in_time(self.pool, self.connection.execute(parts)).await;
             measure.rows = result.as_ref().map_or(0, |done| done.rows_affected().cast_signed());
@@ -275,8 +294,11 @@ impl<'c> Executor<'c> for Traced<'c> {
         Q: 'q + Execute<'q, Postgres>,
     {
         let parts = Parts::of(query);
+        if let Err(over) = in_deadline() {
+            return Box::pin(futures_util::stream::once(std::future::ready(Err(over))));
+        }
         let measure = Measure::start(&self, parts.sql.clone());
-        let limit = Box::pin(tokio::time::sleep(self.pool.longest_wait()));
+        let limit = Box::pin(tokio::time::sleep(longest_wait(self.pool)));
         Box::pin(Rows { rows: self.connection.fetch_many(parts), measure, limit })
     }
 
@@ -287,6 +309,7 @@ impl<'c> Executor<'c> for Traced<'c> {
     {
         let parts = Parts::of(query);
         Box::pin(async move {
+            in_deadline()?;
             let mut measure = Measure::start(&self, parts.sql.clone());
             let result = in_time(self.pool, self.connection.fetch_optional(parts)).await;
             measure.rows = i64::from(matches!(result, Ok(Some(_))));

@@ -35,7 +35,7 @@ const SHORTEST_WORK: Duration = Duration::from_millis(5);
 pub struct TenantTx {
     session: Session,
     tenant: TenantId,
-    /// Given back after the connection.
+    /// Until then it counts for its tenant; the connection follows within a round trip.
     _share: Share,
 }
 
@@ -106,8 +106,9 @@ impl Session {
         let mut tries = 0;
         loop {
             tries += 1;
-            let limit = limit(pool)?;
             let connection = acquire(&db.0, pool).await.map_err(|error| errors::unreachable(&error))?;
+            // The wait has been paid for.
+            let limit = limit(pool)?;
             let mut session = Self {
                 connection: Some(connection),
                 pool: pool.clone(),
@@ -206,12 +207,15 @@ fn limit(pool: &Pool) -> Result<String> {
 /// A place among the tenant's connections; the wait for it is a wait for a connection.
 async fn share(db: &Db, tenant: TenantId) -> Result<Share> {
     let db = &db.0;
-    let mut share = db.shares.enter(tenant);
+    let mut share = db.runtime.enter(tenant);
     if share.try_take() || measured(db, &db.runtime, share.take(db.runtime.patience()), |taken| *taken).await {
         return Ok(share);
     }
-    db.metrics.timeouts.inc();
-    Err(Error::unavailable("database_tenant_share", "Too many of your requests are at work. Try again shortly."))
+    db.runtime.suspect();
+    let message = "Too many requests of yours wait for the database. Wait for their answers.";
+    let mut error = Error::new(Kind::RateLimited, "database_tenant_share", message);
+    error.retry_after = Some(Duration::from_secs(1));
+    Err(error)
 }
 
 /// A connection, with its wait measured.

@@ -19,6 +19,7 @@ use super::{
     gcra::Gcra,
     overload::{Gate, Share},
     rate_limit::RateLimiter,
+    server::client,
 };
 use crate::platform::{
     error::{Error, Kind, Result},
@@ -53,10 +54,12 @@ impl Admission {
     /// lately is not kept out by another client behind the same address.
     async fn authenticate(&self, key: &str) -> Result<Identity> {
         let Doors { directory, failures, .. } = &*self.0;
-        let client = context::with_current(|request| request.client).flatten();
+        let client = context::with_current(|request| request.client).flatten().map(client);
         let counted = failures.as_ref().zip(client);
         let wait = counted.and_then(|(failures, client)| failures.wait(&client, Instant::now()));
-        if let Some(wait) = wait.filter(|_| !directory.knows(key)) {
+        if let Some(wait) = wait
+            && !directory.knows(key).await
+        {
             security::Event::AuthenticationLimited.record();
             let mut error =
                 Error::new(Kind::RateLimited, "too_many_failures", "Too many API keys of yours were not valid. Wait.");
@@ -129,8 +132,11 @@ impl<N: Needs, S: Send + Sync> FromRequestParts<S> for Caller<N> {
                 span.set_attribute(KeyValue::new("user.id", found.principal.as_str().to_owned()));
             }
         });
-        let quota = admission.0.limiter.take(found.tenant).await;
-        if let Some(quota) = quota.inspect_err(|_| security::Event::RateLimitExceeded.record())? {
+        let quota = admission.0.limiter.take(found.tenant).await.inspect_err(|refused| {
+            security::Event::RateLimitExceeded.record();
+            context::with_current(|request| request.set_quota(admission.0.limiter.nothing(refused.retry_after)));
+        })?;
+        if let Some(quota) = quota {
             context::with_current(|request| request.set_quota(quota));
         }
         let share = admission.0.gate.share(found.tenant)?;

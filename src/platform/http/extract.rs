@@ -2,15 +2,17 @@
 //! clippy: their rejections are plain text.
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Request},
     http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use futures_util::StreamExt as _;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::limits::BodyBudget;
+use super::{limits::BodyBudget, overload::{Gate, STEP}};
 use crate::platform::{
     error::{Error, FieldError, Kind},
     idempotency::IdempotencyKey,
@@ -50,19 +52,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         let budget = request.extensions().get::<BodyBudget>().cloned();
         let length = request.headers().get(header::CONTENT_LENGTH);
         let length: Option<u64> = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        let read = Bytes::from_request(request, state);
-        let (read, _memory) = match budget {
-            Some(BodyBudget { until, limit, gate }) => {
-                if length.is_some_and(|length| length > limit as u64) {
-                    return Err(too_large());
-                }
-                // Without a length it may become as large as any.
-                let memory = gate.body(length.unwrap_or(limit as u64)).await?;
-                (tokio::time::timeout_at(until, read).await, Some(memory))
+        if let Some(BodyBudget { until, limit, gate }) = budget {
+            if length.is_some_and(|length| length > limit as u64) {
+                return Err(too_large());
             }
-            // Outside the layers of the public port.
-            None => (Ok(read.await), None),
-        };
+            let mut memory = Memory { gate, held: Vec::new(), bytes: 0 };
+            let read = read(request.into_body(), limit, &mut memory);
+            let body = tokio::time::timeout_at(until, read).await.map_err(|_| {
+                Error::new(Kind::SlowRequest, "body_timeout", "The body did not arrive in time.")
+            })??;
+            return parse(&body).map(Self);
+        }
+        // Outside the layers of the public port.
+        let read: Result<_, tokio::time::error::Elapsed> = Ok(Bytes::from_request(request, state).await);
         let body =
             read.map_err(|_| Error::new(Kind::SlowRequest, "body_timeout", "The body did not arrive in time."))?;
         let body = body.map_err(|rejection| {
@@ -74,6 +76,32 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         })?;
         parse(&body).map(Self)
     }
+}
+
+/// Memory that a body takes, asked for as it grows: who announces much and sends little has little.
+struct Memory {
+    gate: Gate,
+    held: Vec<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+async fn read(body: Body, limit: usize, memory: &mut Memory) -> Result<Vec<u8>, Error> {
+    let mut frames = body.into_data_stream();
+    let mut read = Vec::new();
+    while let Some(frame) = frames.next().await {
+        let frame = frame.map_err(|error| {
+            Error::new(Kind::Malformed, "body_unreadable", "The body ended early.").caused_by(error)
+        })?;
+        if read.len() + frame.len() > limit {
+            return Err(Error::new(Kind::TooLarge, "body_too_large", "The body is larger than this service accepts."));
+        }
+        while memory.bytes < read.len() + frame.len() {
+            memory.held.push(memory.gate.body().await?);
+            memory.bytes += STEP;
+        }
+        read.extend_from_slice(&frame);
+    }
+    Ok(read)
 }
 
 fn is_json(request: &Request) -> bool {

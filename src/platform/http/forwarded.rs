@@ -1,7 +1,7 @@
 //! Who the client is, behind proxies: `X-Forwarded-For` is believed only as far as it was written by hops that
 //! the configuration names (ASVS 4.1.3). Without any, the client is the peer of the connection.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
 
@@ -35,17 +35,27 @@ impl Proxies {
         if self.0.is_empty() || !self.contain(client) {
             return client;
         }
-        let lines = headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok());
-        let hops: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
-        for hop in hops.into_iter().rev().take(MOST_HOPS) {
-            let Ok(address) = hop.trim_matches(['[', ']']).parse::<IpAddr>() else { break };
-            client = address.to_canonical();
-            if !self.contain(client) {
-                break;
+        let mut hops = 0;
+        for line in headers.get_all("x-forwarded-for").iter().rev() {
+            // What can't be read ends the walk: what stands before it is nobody's word.
+            let Ok(line) = line.to_str() else { return client };
+            for hop in line.rsplit(',') {
+                hops += 1;
+                let (Some(address), true) = (address(hop.trim()), hops <= MOST_HOPS) else { return client };
+                client = address.to_canonical();
+                if !self.contain(client) {
+                    return client;
+                }
             }
         }
         client
     }
+}
+
+/// An address, with or without a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = || text.trim_matches(['[', ']']).parse().ok();
+    text.parse::<SocketAddr>().map(|with_port| with_port.ip()).ok().or_else(bare)
 }
 
 #[cfg(test)]
@@ -68,6 +78,14 @@ mod tests {
         assert_eq!(client(&["10.0.0.0/8"], "10.1.2.3", "1.1.1.1, 198.51.100.1, 10.9.9.9"), "198.51.100.1");
         assert_eq!(client(&["10.0.0.0/8"], "10.1.2.3", "1.1.1.1, nonsense"), "10.1.2.3");
         assert_eq!(client(&["10.0.0.0/8"], "10.1.2.3", ""), "10.1.2.3");
+        assert_eq!(client(&["10.0.0.0/8"], "10.1.2.3", "1.1.1.1, 198.51.100.1:4711"), "198.51.100.1");
+        assert_eq!(client(&["10.0.0.0/8"], "10.1.2.3", "[2001:db8::1]:4711, 10.0.0.1"), "2001:db8::1");
+        let proxies = Proxies::parse(&["10.0.0.0/8".to_owned()]).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", "6.6.6.6".parse().unwrap());
+        let appended = axum::http::HeaderValue::from_bytes(b"\xff, 198.51.100.1").unwrap();
+        headers.append("x-forwarded-for", appended);
+        assert_eq!(proxies.client("10.1.2.3".parse().unwrap(), &headers).to_string(), "10.1.2.3", "unreadable");
         assert_eq!(client(&["10.0.0.0/8"], "::ffff:10.1.2.3", "2001:db8::1"), "2001:db8::1");
         assert_eq!(client(&["fd00::/8", "0.0.0.0/0"], "fd00::1", &"1.1.1.1, ".repeat(1_000)), "fd00::1");
     }

@@ -23,12 +23,21 @@ pub struct Left {
 pub struct Gcra<K> {
     each: Duration,
     burst: u32,
-    whole_at: Mutex<HashMap<K, Instant>>,
+    state: Mutex<State<K>>,
 }
+
+struct State<K> {
+    whole_at: HashMap<K, Instant>,
+    pruned: Option<Instant>,
+}
+
+/// Between two searches for what can be forgotten: each looks at every key.
+const PRUNE_EVERY: Duration = Duration::from_secs(1);
 
 impl<K: Hash + Eq> Gcra<K> {
     pub fn new(each: Duration, burst: u32) -> Self {
-        Self { each: each.max(Duration::from_nanos(1)), burst, whole_at: Mutex::default() }
+        let state = State { whole_at: HashMap::new(), pruned: None };
+        Self { each: each.max(Duration::from_nanos(1)), burst, state: Mutex::new(state) }
     }
 
     fn all(&self) -> Duration {
@@ -41,9 +50,16 @@ impl<K: Hash + Eq> Gcra<K> {
     /// The time to wait, when it is one too many; it is not counted then.
     pub fn take(&self, key: K, now: Instant) -> Result<Left, Duration> {
         let all = self.all();
-        let mut whole_at = self.whole_at.lock();
-        if whole_at.len() >= MOST_KEYS {
-            whole_at.retain(|_, at| *at > now);
+        let State { whole_at, pruned } = &mut *self.state.lock();
+        if whole_at.len() >= MOST_KEYS && !whole_at.contains_key(&key) {
+            if pruned.is_none_or(|pruned| now.saturating_duration_since(pruned) >= PRUNE_EVERY) {
+                *pruned = Some(now);
+                whole_at.retain(|_, at| *at > now);
+            }
+            if whole_at.len() >= MOST_KEYS {
+                // So many at once share nothing that could be counted; memory is bounded first.
+                return Ok(Left { remaining: self.burst, reset: Duration::ZERO });
+            }
         }
         let at = whole_at.entry(key).or_insert(now);
         let next = (*at).max(now) + self.each;
@@ -58,7 +74,7 @@ impl<K: Hash + Eq> Gcra<K> {
 
     /// The time to wait before [`Gcra::take`] would allow a request; `None` when it would now.
     pub fn wait(&self, key: &K, now: Instant) -> Option<Duration> {
-        let at = *self.whole_at.lock().get(key)?;
+        let at = *self.state.lock().whole_at.get(key)?;
         let used = at.saturating_duration_since(now) + self.each;
         used.checked_sub(self.all()).filter(|wait| !wait.is_zero())
     }
@@ -88,6 +104,6 @@ mod tests {
         let now = Instant::now();
         (0..MOST_KEYS).for_each(|key| assert!(limit.take(key, now).is_ok()));
         assert!(limit.take(MOST_KEYS, now + Duration::from_secs(1)).is_ok());
-        assert_eq!(limit.whole_at.lock().len(), 1);
+        assert_eq!(limit.state.lock().whole_at.len(), 1);
     }
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::header,
+    http::{Version, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -105,7 +105,8 @@ pub async fn started(State((health, shelter)): State<(Health, Shelter)>, request
             .into_response();
     }
     // RFC 9112 §3.2; hyper leaves it to us. With two hosts, what stands in front may have routed by the other.
-    if request.headers().get_all(header::HOST).iter().count() != 1 {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         return Error::new(Kind::Malformed, "invalid_host", "Send one Host header.").into_response();
     }
     if health.started() || !uri.path().starts_with("/v1/") {

@@ -180,8 +180,8 @@ where
         if off::all() {
             return Box::pin(self.inner.call(request));
         }
-        // Probes and documents are let in whatever there is to do.
-        if !request.uri().path().starts_with("/v1/") {
+        // Probes are let in whatever there is to do.
+        if request.uri().path().starts_with("/health/") {
             return Box::pin(self.observed(request));
         }
         if let Some(place) = self.shared.gate.try_enter() {

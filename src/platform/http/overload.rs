@@ -27,8 +27,9 @@ labels! {
     pub struct Shed { reason: &'static str = "_OTHER" }
 }
 
-/// Bytes of bodies are counted in these.
-const UNIT: u64 = 1024;
+/// Bytes of bodies are counted in these, and asked for in steps of so many.
+const UNIT: usize = 1024;
+pub const STEP: usize = 16 << 10;
 
 /// Lets requests in. Cheap to clone; clones share their counts.
 #[derive(Clone)]
@@ -75,7 +76,10 @@ impl Gate {
             most,
             tenant_most: (most * http.tenant_share / 100).max(1),
             tenants: Mutex::default(),
-            bodies: Arc::new(Semaphore::new(usize::try_from(units(http.body_memory.0 as u64)).unwrap_or(usize::MAX))),
+            // Room for one of the largest at least, whatever the steps.
+            bodies: Arc::new(Semaphore::new(
+                http.body_memory.0.max(http.body_limit.0.next_multiple_of(STEP)).div_ceil(UNIT),
+            )),
             patience: http.queue_timeout,
             shed,
             told: AtomicU64::new(u64::MAX),
@@ -118,13 +122,12 @@ impl Gate {
         Ok(Share { gate: self.clone(), tenant })
     }
 
-    /// Memory for a body of so many bytes, until dropped.
+    /// Memory for one more step of a body, until dropped.
     ///
     /// # Errors
     /// `Unavailable` when bodies being read take up all there is.
-    pub async fn body(&self, bytes: u64) -> Result<OwnedSemaphorePermit> {
-        let wanted = u32::try_from(units(bytes)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.0.bodies).acquire_many_owned(wanted);
+    pub async fn body(&self) -> Result<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.0.bodies).acquire_many_owned((STEP / UNIT) as u32);
         match tokio::time::timeout(self.0.patience, permit).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(self.refuse("body_memory")),
@@ -162,10 +165,6 @@ impl Drop for Share {
             }
         }
     }
-}
-
-fn units(bytes: u64) -> u64 {
-    bytes.div_ceil(UNIT)
 }
 
 /// 1 to 3 s: those who were refused together don't come back together.

@@ -83,8 +83,8 @@ impl RateLimiter {
         for decision in ["allow", "deny"] {
             decisions.with(&Decision { decision });
         }
-        let part = |whole: u32| (whole / config.instances).max(1);
-        let local = Gcra::new(Duration::from_secs(1) / part(config.per_second.max(1)), part(config.burst));
+        let part = |whole| part(config, whole);
+        let local = Gcra::new(Duration::from_secs(1) / part(config.per_second), part(config.burst));
         Self(Arc::new(Inner { config: config.clone(), shared, local, known: Mutex::default(), decisions }))
     }
 
@@ -113,7 +113,7 @@ impl RateLimiter {
             Some(Taken { remaining, reset, .. }) => Quota { limit: self.config.burst, remaining, reset },
             None => {
                 let left = self.local.take(tenant, now).map_err(|wait| self.refuse(wait))?;
-                Quota { limit: self.config.burst, remaining: left.remaining, reset: left.reset }
+                Quota { limit: self.part(self.config.burst), remaining: left.remaining, reset: left.reset }
             }
         };
         self.decisions.with(&Decision { decision: "allow" }).inc();
@@ -121,6 +121,15 @@ impl RateLimiter {
             self.tell(tenant, now, quota);
         }
         Ok(Some(quota))
+    }
+
+    fn part(&self, whole: u32) -> u32 {
+        part(&self.config, whole)
+    }
+
+    /// What a refused tenant has left.
+    pub fn nothing(&self, wait: Option<Duration>) -> Quota {
+        Quota { limit: self.config.burst, remaining: 0, reset: wait.unwrap_or_default() }
     }
 
     fn refuse(&self, wait: Duration) -> Error {
@@ -153,4 +162,9 @@ impl RateLimiter {
         }
         change(known.entry(tenant).or_default());
     }
+}
+
+/// Of what all instances allow together.
+fn part(config: &RateLimitConfig, whole: u32) -> u32 {
+    (whole / config.instances).max(1)
 }

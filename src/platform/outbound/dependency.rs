@@ -66,18 +66,22 @@ impl Dependency {
         if !self.breaker.lets_through() {
             return Err(Failure::BreakerOpen);
         }
-        let timeout =
-            context::time_left().map_or(call.timeout, |left| left.mul_f64(MOST_OF_DEADLINE).min(call.timeout));
+        let left = context::time_left().map_or(call.timeout, |left| left.mul_f64(MOST_OF_DEADLINE));
+        let timeout = left.min(call.timeout);
         let deadline = Instant::now() + timeout;
         self.budget.add();
         let mut result = self.attempt(call, timeout).await;
-        if failed(&result) && call.idempotent && self.budget.take() {
-            tokio::time::sleep(retry_pause()).await;
-            let left = deadline.saturating_duration_since(Instant::now());
-            // Below a tenth of the budget a second try only adds load.
-            if left > timeout / 10 {
-                result = self.attempt(call, left).await;
-            }
+        let pause = retry_pause();
+        // Below a tenth of the time a second try only adds load.
+        let time = || deadline.saturating_duration_since(Instant::now());
+        let worth = call.idempotent && failed(&result) && !matches!(result, Err(Failure::TooLarge));
+        if worth && time() > timeout / 10 + pause && self.budget.take() {
+            tokio::time::sleep(pause).await;
+            result = self.attempt(call, time()).await;
+        }
+        // What we did not wait for long enough says nothing of the dependency.
+        if left < call.timeout && matches!(result, Err(Failure::Timeout)) {
+            return result;
         }
         self.breaker.record(!failed(&result));
         result

@@ -76,8 +76,8 @@ pub struct Inner {
     db: Db,
     pepper: Pepper,
     keys: Cache<String, Option<Arc<StoredKey>>>,
-    /// Ids of keys that were good lately.
-    good: Cache<String, ()>,
+    /// Keys that were good lately: id and hash.
+    good: Cache<String, Arc<StoredKey>>,
     activity: Activity,
 }
 
@@ -93,9 +93,12 @@ impl Directory {
         Self(Arc::new(Inner { db: db.clone(), pepper: pepper.clone(), keys, good, activity: activity.clone() }))
     }
 
-    /// Whether a key of this id was good lately.
-    pub fn knows(&self, text: &str) -> bool {
-        ApiKey::parse(text).is_some_and(|key| self.good.contains_key(key.id))
+    /// Whether this very key was good lately; for another one of its id the answer is that for an unknown one.
+    pub async fn knows(&self, text: &str) -> bool {
+        let Some(key) = ApiKey::parse(text) else { return false };
+        let known = self.good.get(key.id).await;
+        let hash = known.as_ref().map_or(&[0; 32][..], |stored| &stored.secret_hash);
+        self.pepper.verify(&key, hash) != Verified::No
     }
 
     /// # Errors
@@ -108,7 +111,9 @@ impl Directory {
         let verified = self.pepper.verify(&key, hash);
         let stored =
             found.filter(|stored| verified != Verified::No && stored.revoked_at.is_none()).ok_or_else(refused)?;
-        self.good.insert(key.id.to_owned(), ()).await;
+        if !self.good.contains_key(key.id) {
+            self.good.insert(key.id.to_owned(), Arc::clone(&stored)).await;
+        }
         if verified == Verified::ByPrevious {
             self.renew(&key, &stored).await;
         }

@@ -166,3 +166,33 @@ async fn cached_values_expire() {
     assert!((650_000..=710_000).contains(&left), "{left}");
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_was_refused_is_tried_again_until_it_is_taken() {
+    let mut admin = redis().await;
+    let user = format!("user-{}", Uuid::now_v7());
+    let acl = async |admin: &mut redis::aio::MultiplexedConnection, rule: &str| {
+        let mut command = redis::cmd("ACL");
+        command.arg("SETUSER").arg(&user).arg("on").arg("~*").arg("+@all").arg(rule);
+        let () = command.query_async(admin).await.unwrap();
+    };
+    acl(&mut admin, ">first-password").await;
+    let mut url = reqwest::Url::parse(&services::variable("REDIS_URL")).unwrap();
+    url.set_username(&user).unwrap();
+    url.set_password(Some("second-password")).unwrap();
+    let app = TestApp::with(&[("REDIS_URL", url.as_str())]).await;
+    let acme = app.tenant("acme").await;
+    let state = async || app.admin.get("/health/ready", "").await.ok(200)["status"].as_str().unwrap().to_owned();
+    crate::support::eventually("degraded", || async { (state().await == "degraded").then_some(()) }).await;
+    app.get("/v1/tenant", &acme.key).await.ok(200);
+    acl(&mut admin, ">second-password").await;
+    crate::support::eventually("ready", || async { (state().await == "ready").then_some(()) }).await;
+    let (path, _) = product(&app, &acme).await;
+    crate::support::eventually("the cache is used", || async {
+        app.get(&path, &acme.key).await.ok(200);
+        (app.metric("cache_requests_total", &["outcome=\"hit\""]).await > 0.0).then_some(())
+    })
+    .await;
+    app.stop().await;
+    let () = redis::cmd("ACL").arg("DELUSER").arg(&user).query_async(&mut admin).await.unwrap();
+}

@@ -83,10 +83,12 @@ async fn a_pepper_and_a_token_are_rotated_without_a_restart_and_no_key_dies() {
     let cursor = page(public.get("/v1/users?limit=1", &used).await);
     assert_eq!((set_level(&admin, "token-1").await, set_level(&admin, "token-2").await), (200, 401));
 
-    // First the one before, so that there is no moment without it.
-    files.write("previous", OLD);
+    // First what comes is accepted, everywhere; then it is used.
+    files.write("previous", NEW);
     wait_for(&service, 1, "auth.pepper").await;
+    public.get("/v1/tenant", &used).await.ok(200);
     files.write("pepper", NEW);
+    files.write("previous", OLD);
     wait_for(&service, 2, "auth.pepper").await;
     public.get("/v1/tenant", &used).await.ok(200);
     public.get(&format!("/v1/users?limit=1&cursor={cursor}"), &used).await.ok(200);

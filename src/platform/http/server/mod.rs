@@ -30,7 +30,12 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-pub use self::{counts::Counts, descriptors::descriptors, orders::Stop, peers::Network};
+pub use self::{
+    counts::Counts,
+    descriptors::descriptors,
+    orders::Stop,
+    peers::{Network, client},
+};
 use self::{
     counts::{Closed, Open},
     orders::Orders,

@@ -31,9 +31,15 @@ static HAS_ANY: AtomicBool = AtomicBool::new(false);
 /// Hides these values too wherever they appear, from now on: at boot and whenever a secret is rotated.
 /// The old one stays hidden.
 pub fn protect(secrets: impl IntoIterator<Item = String>) {
+    let new = |own: &Own, secret: &String| secret.len() >= SHORTEST_SECRET && !own.secrets.contains(secret);
+    let secrets: Vec<String> = secrets.into_iter().collect();
+    // Asked again and again, and hardly ever for something new: nobody's line waits for that.
+    if !secrets.iter().any(|secret| new(&OWN.read(), secret)) {
+        return;
+    }
     let mut own = OWN.write();
     for secret in secrets {
-        if secret.len() >= SHORTEST_SECRET && !own.secrets.contains(&secret) {
+        if new(&own, &secret) {
             own.secrets.push(secret);
         }
     }
