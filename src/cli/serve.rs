@@ -123,7 +123,8 @@ async fn settled(sources: &Sources) -> Result<Config, String> {
     loop {
         tokio::time::sleep(SETTLED).await;
         let second = read().await;
-        let secrets = |read: &Result<Config, String>| read.as_ref().map(|config| config.secrets(&sources.variables)).ok();
+        let secrets =
+            |read: &Result<Config, String>| read.as_ref().map(|config| config.secrets(&sources.variables)).ok();
         if secrets(&first) == secrets(&second) {
             return second;
         }

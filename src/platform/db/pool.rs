@@ -150,6 +150,20 @@ impl Pool {
         self.statement_timeout() + GRACE
     }
 
+    /// The same for a statement of a request: hardly past its deadline, because what BEGIN told the server bounds
+    /// each statement and not all of them.
+    pub fn longest_statement(&self) -> Duration {
+        context::time_left().map_or(self.longest_wait(), |left| (left + GRACE).min(self.longest_wait()))
+    }
+
+    /// The answer to a statement, if it comes in time.
+    ///
+    /// # Errors
+    /// Its own, or that the server was silent.
+    pub async fn in_time<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        tokio::time::timeout(self.longest_statement(), work).await.unwrap_or_else(|_| Err(super::errors::silent()))
+    }
+
     /// The server has answered, if only with an error.
     pub fn answered(&self) {
         self.0.health.answered.store(self.0.health.now(), Relaxed);
@@ -180,7 +194,10 @@ impl Pool {
     pub async fn acquire(&self) -> Result<Borrowed, sqlx::Error> {
         loop {
             let pool = self.0.current.read().pool.clone();
-            match tokio::time::timeout(self.patience(), self.lend(&pool)).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            match tokio::time::timeout(self.patience(), self.lend(&pool))
+                .await
+                .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            {
                 Ok(mut borrowed) => {
                     borrowed.returns = false;
                     return Ok(borrowed);
@@ -308,6 +325,15 @@ impl Pool {
         // Those who hold a connection find out by themselves, at the latest at the limit of their statement.
         crate::platform::lifecycle::spawn(async move { old.close().await });
     }
+}
+
+/// Whether there is time to begin a statement.
+///
+/// # Errors
+/// `PoolTimedOut`, for which the connection is not to blame.
+pub fn in_deadline() -> Result<(), sqlx::Error> {
+    let over = context::time_left().is_some_and(|left| left.is_zero());
+    if over { Err(sqlx::Error::PoolTimedOut) } else { Ok(()) }
 }
 
 /// Sessions of this role that have been at a statement for a while, on a server that knows nothing of a lost socket.

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     task::{Context as TaskContext, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures_core::{Stream, future::BoxFuture, stream::BoxStream};
@@ -32,8 +32,6 @@ use crate::platform::telemetry::{context, off};
 
 /// Longest text of a statement in a log line, in characters.
 const SLOW_TEXT: usize = 200;
-/// How much later than the deadline we end a statement: the server's own answer is the better one.
-const GRACE: Duration = Duration::from_millis(250);
 
 /// A connection on which every statement is observed under `summary` (`SELECT products`).
 pub struct Traced<'c> {
@@ -74,26 +72,6 @@ fn is_expected(error: &sqlx::Error) -> bool {
 
 fn is_read_only(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("25006"))
-}
-
-/// The answer, if it comes before a server that keeps its own limits must have sent one.
-async fn in_time<T>(pool: &Pool, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(longest_wait(pool), work).await.unwrap_or_else(|_| Err(errors::silent()))
-}
-
-/// Until the role's limit must have answered, and hardly past the deadline of the request: what BEGIN told the
-/// server bounds each statement, not all of them.
-fn longest_wait(pool: &Pool) -> Duration {
-    context::time_left().map_or(pool.longest_wait(), |left| (left + GRACE).min(pool.longest_wait()))
-}
-
-/// Whether there is time to begin a statement.
-///
-/// # Errors
-/// `PoolTimedOut`, for which the connection is not to blame.
-fn in_deadline() -> Result<(), sqlx::Error> {
-    let over = context::time_left().is_some_and(|left| left.is_zero());
-    if over { Err(sqlx::Error::PoolTimedOut) } else { Ok(()) }
 }
 
 struct Measure<'c> {
@@ -279,9 +257,9 @@ impl<'c> Executor<'c> for Traced<'c> {
     {
         let parts = Parts::of(query);
         Box::pin(async move {
-            in_deadline()?;
+            super::pool::in_deadline()?;
             let mut measure = Measure::start(&self, parts.sql.clone());
-            let result = in_time(self.pool, self.connection.execute(parts)).await;
+            let result = self.pool.in_time(self.connection.execute(parts)).await;
             measure.rows = result.as_ref().map_or(0, |done| done.rows_affected().cast_signed());
             measure.finish(result.as_ref().err());
             result
@@ -294,11 +272,11 @@ impl<'c> Executor<'c> for Traced<'c> {
         Q: 'q + Execute<'q, Postgres>,
     {
         let parts = Parts::of(query);
-        if let Err(over) = in_deadline() {
+        if let Err(over) = super::pool::in_deadline() {
             return Box::pin(futures_util::stream::once(std::future::ready(Err(over))));
         }
         let measure = Measure::start(&self, parts.sql.clone());
-        let limit = Box::pin(tokio::time::sleep(longest_wait(self.pool)));
+        let limit = Box::pin(tokio::time::sleep(self.pool.longest_statement()));
         Box::pin(Rows { rows: self.connection.fetch_many(parts), measure, limit })
     }
 
@@ -309,9 +287,9 @@ impl<'c> Executor<'c> for Traced<'c> {
     {
         let parts = Parts::of(query);
         Box::pin(async move {
-            in_deadline()?;
+            super::pool::in_deadline()?;
             let mut measure = Measure::start(&self, parts.sql.clone());
-            let result = in_time(self.pool, self.connection.fetch_optional(parts)).await;
+            let result = self.pool.in_time(self.connection.fetch_optional(parts)).await;
             measure.rows = i64::from(matches!(result, Ok(Some(_))));
             measure.finish(result.as_ref().err());
             result

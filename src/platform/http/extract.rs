@@ -12,7 +12,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::{limits::BodyBudget, overload::{Gate, STEP}};
+use super::{
+    limits::BodyBudget,
+    overload::{Gate, STEP},
+};
 use crate::platform::{
     error::{Error, FieldError, Kind},
     idempotency::IdempotencyKey,
@@ -58,9 +61,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             }
             let mut memory = Memory { gate, held: Vec::new(), bytes: 0 };
             let read = read(request.into_body(), limit, &mut memory);
-            let body = tokio::time::timeout_at(until, read).await.map_err(|_| {
-                Error::new(Kind::SlowRequest, "body_timeout", "The body did not arrive in time.")
-            })??;
+            let body = tokio::time::timeout_at(until, read)
+                .await
+                .map_err(|_| Error::new(Kind::SlowRequest, "body_timeout", "The body did not arrive in time."))??;
             return parse(&body).map(Self);
         }
         // Outside the layers of the public port.

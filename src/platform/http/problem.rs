@@ -114,7 +114,9 @@ impl IntoResponse for Error {
         };
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], text).into_response();
         if let Some(after) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from((after.as_secs_f64().ceil() as u64).max(1)));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from((after.as_secs_f64().ceil() as u64).max(1)));
         }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -39,10 +39,10 @@ async fn what_is_too_much_is_refused_with_ids_and_without_span_or_line() {
     assert_eq!((refused.header("x-correlation-id"), refused.header("x-trace-id").len()), ("shed-1", 32));
     assert!((1..=3).contains(&refused.header("retry-after").parse::<u32>().unwrap()));
     assert_eq!(app.get("/health/ready", "").await.status, 200, "probes pass by");
-    assert_eq!(app.get("/openapi.json", "").await.status, 200);
-    assert_eq!(app.metric("http_server_requests_shed_total", &["reason=\"concurrency\""]).await, 1.0);
+    app.get("/openapi.json", "").await.problem(503, "overloaded");
+    assert_eq!(app.metric("http_server_requests_shed_total", &["reason=\"concurrency\""]).await, 2.0);
     let labels = ["http_response_status_code=\"503\"", "error_type=\"overloaded\""];
-    assert_eq!(app.metric("http_server_request_duration_seconds_count", &labels).await, 1.0, "an error to the SLO");
+    assert_eq!(app.metric("http_server_request_duration_seconds_count", &labels).await, 2.0, "an error to the SLO");
     assert!(SHARED.logs("request_id", "shed-1").await.is_empty(), "no line of its own");
     assert!(SHARED.collector.trace(refused.header("x-trace-id")).is_empty(), "no span");
     assert!(!SHARED.logs("reason", "concurrency").await.is_empty(), "one line for all");

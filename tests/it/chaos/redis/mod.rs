@@ -128,8 +128,10 @@ impl World {
         let second = began + Duration::from_secs(1);
         let (first, then) = (p99(began, second), p99(second + Duration::from_millis(100), ended.max(second)));
         let wrong = self.wrong.swap(0, Relaxed);
-        let answered =
-            report.failed() == 0 && report.ok() == report.total() && wrong == 0 && (report.unsent * 100 <= report.total() || !full);
+        let answered = report.failed() == 0
+            && report.ok() == report.total()
+            && wrong == 0
+            && (report.unsent * 100 <= report.total() || !full);
         let most_back = Duration::from_secs(if full { 3 } else { 10 });
         let millis = |time: Duration| time.as_secs_f64() * 1_000.0;
         let more = |p99: Duration| millis(p99) - millis(base);
