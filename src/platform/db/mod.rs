@@ -2,6 +2,7 @@
 //! spans and metrics of statements in `traced`, error mapping in `errors`, schema in `migrations`, the boot
 //! self-test in `guard`.
 
+mod borrowed;
 pub mod errors;
 pub mod guard;
 pub mod metrics;

@@ -3,7 +3,6 @@
 //! as old, and when none of them answers while a new one does, the pool is replaced.
 
 use std::{
-    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -14,14 +13,16 @@ use std::{
 use parking_lot::RwLock;
 use prometheus::IntCounter;
 use sqlx::{
-    Connection as _, PgConnection, PgPool, Postgres,
-    pool::PoolConnection,
+    Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::sync::Semaphore;
 use tracing::log::LevelFilter;
 
-use super::share::{Share, Shares};
+use super::{
+    borrowed::Borrowed,
+    share::{Share, Shares},
+};
 use crate::platform::{telemetry::context, tenancy::TenantId};
 
 /// A stale connection is found by asking, but only one that was idle this long: the question costs
@@ -199,7 +200,7 @@ impl Pool {
                 .unwrap_or(Err(sqlx::Error::PoolTimedOut))
             {
                 Ok(mut borrowed) => {
-                    borrowed.returns = false;
+                    borrowed.keep();
                     return Ok(borrowed);
                 }
                 // Replaced while we waited.
@@ -217,7 +218,7 @@ impl Pool {
     /// A connection of `pool`. Where that takes a login, the login outlives who waits for it: thrown away half
     /// made, each would be begun anew, and a server that is short of processor time would never finish one.
     async fn lend(&self, pool: &PgPool) -> Result<Borrowed, sqlx::Error> {
-        let lent = |connection| Borrowed { connection: Some(connection), returns: true };
+        let lent = |connection| Borrowed::new(connection);
         let wants_login = pool.num_idle() == 0 && pool.size() < self.max();
         // No more of them than there can be connections: nobody waits in a queue for a request that has left it.
         let Some(place) = wants_login.then(|| Arc::clone(&self.0.logins).try_acquire_owned().ok()).flatten() else {
@@ -367,47 +368,4 @@ fn connect(limits: Limits, options: PgConnectOptions, health: &Arc<Health>) -> G
         })
         .connect_lazy_with(options);
     Generation { pool, shares: Shares::new(limits.max_of_tenant) }
-}
-
-/// A connection on loan. Dropped in the middle of anything it is closed: sqlx would wait without limit for
-/// the rest of the answer, and keep its place in the pool meanwhile.
-pub struct Borrowed {
-    connection: Option<PoolConnection<Postgres>>,
-    returns: bool,
-}
-
-impl Borrowed {
-    /// Gives it back, clean.
-    pub fn give_back(mut self) {
-        self.returns = true;
-    }
-}
-
-impl Deref for Borrowed {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        self.connection.as_deref().expect("taken only when dropped")
-    }
-}
-
-impl DerefMut for Borrowed {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        self.connection.as_deref_mut().expect("taken only when dropped")
-    }
-}
-
-impl Drop for Borrowed {
-    fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        if !self.returns || tokio::runtime::Handle::try_current().is_err() {
-            connection.close_on_drop();
-            return;
-        }
-        // sqlx asks the server on each return, without limit: ended here, its place is free again.
-        let returned = connection.return_to_pool();
-        crate::platform::lifecycle::spawn(async move {
-            let _back_or_closed = tokio::time::timeout(INQUIRY, returned).await;
-        });
-    }
 }

@@ -11,11 +11,7 @@ use std::{
 
 use sqlx::{AssertSqlSafe, Executor as _};
 
-use super::{
-    Db, Inner, Traced, errors,
-    pool::{Borrowed, Pool},
-    share::Share,
-};
+use super::{Db, Inner, Traced, borrowed::Borrowed, errors, pool::Pool, share::Share};
 use crate::platform::{
     error::{Error, Kind, Result},
     telemetry::{context, propagation},
