@@ -55,7 +55,7 @@ impl Seen {
 
     /// Nothing else is an answer to a fault: try again, and when.
     fn is_refusal(&self) -> bool {
-        self.status == 503 && self.can_retry
+        (self.status == 503 || self.code == "database_tenant_share") && self.can_retry
     }
 }
 
@@ -177,7 +177,7 @@ impl Goal {
             number,
             fault: fault.to_owned(),
             expected: format!(
-                "each answer ≤ {} s, failures only as 503 with Retry-After; first success ≤ {} s",
+                "each answer ≤ {} s, failures only as 503, or 429 past the tenant's part, with Retry-After; first success ≤ {} s",
                 self.answer.as_secs(),
                 self.first.as_secs()
             ),

@@ -196,3 +196,45 @@ async fn a_login_that_was_refused_is_tried_again_until_it_is_taken() {
     app.stop().await;
     let () = redis::cmd("ACL").arg("DELUSER").arg(&user).query_async(&mut admin).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_value_stands_in_for_a_database_that_is_away() {
+    use crate::support::harness::{Mode, Proxy};
+    let database = services::database().await;
+    let mut settings = services::settings(&database);
+    let url = reqwest::Url::parse(&settings["DATABASE_URL"]).unwrap();
+    let proxy = Proxy::start(format!("127.0.0.1:{}", url.port().unwrap()).parse().unwrap()).await;
+    let runtime = proxy.url(&settings.remove("DATABASE_URL").unwrap());
+    let different = crate::support::app::Different {
+        settings: [
+            ("DATABASE_URL", runtime.as_str()),
+            ("APP__SHOP__PRODUCT_CACHE_TTL", "1s"),
+            ("APP__AUTH__KEY_CACHE_TTL", "30s"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+        database: Some(database),
+    };
+    let app = TestApp::unready(different).await;
+    app.ready().await;
+    let acme = app.tenant("acme").await;
+    let (path, created) = product(&app, &acme).await;
+    assert_eq!(app.get(&path, &acme.key).await.ok(200), created);
+    proxy.set(Mode::Refuse);
+    let stale = async || app.metric("cache_requests_total", &["outcome=\"stale\""]).await;
+    crate::support::eventually("its time is over", || async {
+        // Fresh or not, it is the answer.
+        assert_eq!(app.get(&path, &acme.key).await.ok(200), created);
+        (stale().await > 0.0).then_some(())
+    })
+    .await;
+    app.get("/v1/tenant", &acme.key).await.problem(503, "database_pool_timeout");
+    proxy.set(Mode::Pass);
+    crate::support::eventually("loaded again", || async {
+        let before = stale().await;
+        app.get(&path, &acme.key).await.ok(200);
+        (stale().await <= before).then_some(())
+    })
+    .await;
+    app.stop().await;
+}

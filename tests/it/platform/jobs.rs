@@ -154,3 +154,31 @@ async fn two_instances_share_a_queue_and_run_each_job_once() {
     assert!(second.running.shutdown().await);
     first.stop().await;
 }
+
+/// One tenant's endpoint is dead and each of its jobs waits for it: the others' must not wait behind them.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_tenant_has_the_last_place_of_a_queue() {
+    use keel::platform::{
+        db::SystemTx,
+        jobs::store::{self, Wanted},
+    };
+    let app = TestApp::with(&[("APP__JOBS__ENABLED", "false")]).await;
+    let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
+    bulk(&app.database, &acme.id.to_string(), "faults.nothing", 50, 0).await;
+    bulk(&app.database, &globex.id.to_string(), "faults.nothing", 1, 0).await;
+    let claim = async |most, running| {
+        let mut tx = SystemTx::begin(app.running.app.db()).await.unwrap();
+        let kinds = ["faults.nothing"];
+        let wanted =
+            Wanted { queue: "faults", kinds: &kinds, most, most_of_one: 3, running, lease: Duration::from_secs(60) };
+        let claimed = store::claim(&mut tx, &wanted).await.unwrap();
+        tx.commit().await.unwrap();
+        claimed.into_iter().map(|job| job.tenant_id).collect::<Vec<_>>()
+    };
+    let (acme, globex) = (acme.id.as_uuid(), globex.id.as_uuid());
+    assert_eq!(claim(4, Vec::new()).await, [acme; 3], "all but one place");
+    assert_eq!(claim(1, vec![(acme, 3)]).await, [globex], "which is for the next tenant, however long the queue");
+    assert!(claim(1, vec![(acme, 3)]).await.is_empty(), "and stays free without one");
+    assert_eq!(claim(2, vec![(acme, 2)]).await, [acme]);
+    app.stop().await;
+}

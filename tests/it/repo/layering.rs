@@ -176,7 +176,7 @@ fn the_platform_can_be_read_in_an_afternoon() {
     let (apart, core): (Vec<_>, Vec<_>) =
         all.iter().partition(|file| APART.iter().any(|place| file.path.starts_with(place)));
     let lines = |files: &[&super::File]| files.iter().map(|file| file.code().len()).sum::<usize>();
-    assert!(lines(&core) <= 9_500, "the core of src/platform has {} code lines, 9,500 are the ceiling", lines(&core));
+    assert!(lines(&core) <= 9_600, "the core of src/platform has {} code lines, 9,600 are the ceiling", lines(&core));
     assert!(lines(&apart) <= 5_000, "what stands apart has {} code lines, 5,000 are the ceiling", lines(&apart));
 }
 
