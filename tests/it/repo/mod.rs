@@ -2,6 +2,7 @@
 
 mod bench;
 mod catalogue;
+mod deploy;
 mod fuzz;
 mod layering;
 mod schema;
