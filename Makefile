@@ -1,6 +1,7 @@
 # The commands of the project: CI calls nothing else. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check ci docs bench bench-pieces profile schemathesis fuzz chaos migrate deny clean-local
+.PHONY: help run test lint check ci manifests dashboards-check docs bench bench-pieces profile schemathesis fuzz chaos image up down \
+  traffic migrate deny clean-local
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,10 +15,17 @@ test: ## Run the whole suite against real Postgres and Redis
 lint: ## Formatting, clippy, and shell scripts
 	@scripts/lint.sh
 
-check: lint test ## What must be green before a commit: lint and test
+manifests: ## Render, validate and scan what deploy/ says: Kubernetes, image, Prometheus, Alertmanager
+	@scripts/manifests.sh
+	@scripts/rules.sh
+
+check: lint test manifests ## What must be green before a commit: lint, test and the static checks of deploy/
 
 ci: ## Everything CI runs
 	@scripts/ci.sh
+
+dashboards-check: ## Run each query of each dashboard against a real Prometheus and a service under faulty traffic
+	@exec scripts/dashboards-check.sh
 
 docs: ## Write the generated documents anew
 	@scripts/docs.sh
@@ -39,6 +47,18 @@ fuzz: ## Fuzz one target for a while: TARGET=cursor FOR=60
 
 chaos: ## Faults under load at full length, and the table of docs/reliability.md: ROWS="restarts hangups" for some
 	@ROWS="$(ROWS)" exec scripts/chaos.sh
+
+image: ## Build the image keel:dev, with Docker or buildah
+	@exec scripts/image.sh
+
+up: ## Start all of it in containers: two services, sandbox, Postgres, Redis and the observability stack
+	@exec scripts/up.sh up
+
+down: ## Stop the containers; the data stays
+	@exec scripts/up.sh down
+
+traffic: ## Send requests to all routes, faults included: ADDRESS=http://127.0.0.1:8080 FOR=60 RATE=20
+	@exec scripts/traffic.sh
 
 migrate: ## Apply missing migrations to DATABASE_MIGRATION_URL
 	@cargo run --locked --quiet --bin keel -- migrate

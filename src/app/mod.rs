@@ -171,12 +171,12 @@ impl App {
     }
 
     /// The public routes in their layers.
-    pub(crate) fn service(&self) -> Result<tower_http::normalize_path::NormalizePath<axum::Router>, String> {
+    pub(crate) fn service(&self) -> Result<impl layers::Served, String> {
         let Config { http, auth, faults, .. } = &self.config;
         let api = openapi();
         let mut routes = axum::Router::from(tenancy::http::router().with_state(self.db.clone()))
             .merge(axum::Router::from(shop::router().with_state(self.state.clone())))
-            .merge(docs::router(&api))
+            .merge(docs::router(&api, &http.base_path))
             .merge(admin::public_probes(self.health.clone()));
         if faults.enabled {
             routes = routes.merge(faults::router(self.db.clone()));
@@ -242,7 +242,8 @@ impl App {
             self.config.lifecycle.clone(),
             checks.clone(),
         ));
-        tracing::info!(public = %public_address, admin = %admin_address, "service_starting");
+        let workers = tokio::runtime::Handle::current().metrics().num_workers();
+        tracing::info!(public = %public_address, admin = %admin_address, workers, "service_starting");
         let app = Arc::new(self);
         let failed = Arc::new(running::Failed::default());
         let ready =

@@ -25,6 +25,7 @@ const SETTLED: Duration = Duration::from_millis(100);
 pub fn serve(config: &Config, sources: &Sources) -> Result<(), Failure> {
     let booted = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.lifecycle.workers())
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime can't be started: {error}"))?;
@@ -91,10 +92,9 @@ async fn run(
 async fn rotate(app: Arc<App>, sources: Sources, every: Duration, mut hangup: Signal) {
     let mut said = String::new();
     loop {
-        let pause = if every.is_zero() { Duration::from_secs(u64::from(u32::MAX)) } else { every };
         tokio::select! {
             _ = hangup.recv() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(every), if !every.is_zero() => {}
         }
         let rotated = match settled(&sources).await {
             Ok(config) => {

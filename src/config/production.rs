@@ -31,7 +31,7 @@ pub fn check(config: &Config, variables: &BTreeMap<String, String>, faults: &mut
     if directives.into_iter().any(|directive| directive.eq_ignore_ascii_case("trace")) {
         faults.add("log.filter: trace of everything prints more than anybody should see; name the targets");
     }
-    if config.http.trusted_proxies.iter().any(|network| network.ends_with("/0")) {
+    if config.http.proxies().are_everybody() {
         faults.add("http.trusted_proxies: /0 is everybody; name the networks of the proxies in front");
     }
     if config.rate_limit.per_second == 0 {

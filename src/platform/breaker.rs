@@ -80,11 +80,11 @@ impl Breaker {
     pub fn record(&self, success: bool) {
         let mut state = self.state.lock();
         if success {
-            if state.closed_to_all_until.is_some() {
+            state.failures = 0;
+            if state.closed_to_all_until.take().is_some() {
+                self.open.set(0.0);
                 tracing::info!(dependency = self.dependency, "circuit_closed");
             }
-            *state = State::default();
-            self.open.set(0.0);
             return;
         }
         state.failures += 1;

@@ -65,13 +65,27 @@ impl Error {
     }
 
     pub fn unavailable(code: &'static str, message: &'static str) -> Self {
-        let mut error = Self::new(Kind::Unavailable, code, message);
-        error.retry_after = Some(Duration::from_secs(1));
-        error
+        Self::new(Kind::Unavailable, code, message).after(Duration::from_secs(1))
+    }
+
+    pub fn rate_limited(code: &'static str, message: &'static str, wait: Duration) -> Self {
+        Self::new(Kind::RateLimited, code, message).after(wait)
+    }
+
+    /// The request's time is up.
+    pub fn deadline_exceeded() -> Self {
+        Self::new(Kind::Timeout, "deadline_exceeded", "The request took longer than the service allows.")
     }
 
     pub fn not_found(code: &'static str, message: &'static str) -> Self {
         Self::new(Kind::NotFound, code, message)
+    }
+
+    /// Tells the caller when to come back.
+    #[must_use]
+    pub const fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
     }
 
     #[must_use]

@@ -22,6 +22,8 @@ use crate::section;
 section! {
     /// Start, checks and shutdown.
     pub struct LifecycleConfig in "lifecycle" {
+        /// Threads that handle requests, at least 2. 0: one for each processor, at most 8; in a container say the CPU request, for a node's processors are not the container's.
+        pub worker_threads: usize => 0..=512,
         /// After SIGTERM the service says "not ready" and goes on serving this long: load balancers need it to notice.
         pub drain_delay: Duration => Duration::ZERO..=Duration::from_secs(300),
         /// Then requests in flight have this long to finish; more is exit code 3.
@@ -47,6 +49,17 @@ section! {
         pub requires: Vec<String>,
         /// Failed checks in a row before a required dependency counts as lost.
         pub failures: u32 => 1..=100,
+    }
+}
+
+impl LifecycleConfig {
+    /// Never one thread alone, which a CPU request of half a processor would give: what blocks it would stop
+    /// everything. `make bench` counts the instructions of one.
+    pub fn workers(&self) -> usize {
+        match self.worker_threads {
+            0 => std::thread::available_parallelism().map_or(2, |processors| processors.get().clamp(2, 8)),
+            given => given.max(if cfg!(feature = "bench") { 1 } else { 2 }),
+        }
     }
 }
 

@@ -104,13 +104,7 @@ impl Connection {
                 self.breaker.record(true);
             }
             Some(Failure::Left) => {}
-            Some(failure) if failure.is_silence() => {
-                if self.silent.fetch_add(1, Relaxed) + 1 >= SILENT_AFTER {
-                    self.replace_if_due();
-                }
-                self.breaker.record(false);
-            }
-            Some(Failure::Redis(error)) => match error.kind() {
+            Some(Failure::Redis(error)) if !error.is_timeout() => match error.kind() {
                 // Its address may lead to another server by now: the new primary.
                 ErrorKind::Server(ServerErrorKind::ReadOnly) => self.replace_if_due(),
                 // The client keeps a login that failed for ever: only another connection can try again.
@@ -124,7 +118,13 @@ impl Connection {
                 | ErrorKind::Io => self.breaker.record(false),
                 _ => {}
             },
-            Some(Failure::Timeout) => {}
+            // Silence.
+            Some(Failure::Redis(_) | Failure::Timeout) => {
+                if self.silent.fetch_add(1, Relaxed) + 1 >= SILENT_AFTER {
+                    self.replace_if_due();
+                }
+                self.breaker.record(false);
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::{
     labels,
     platform::{
         error::{Error, Kind, Result},
+        jitter,
         telemetry::metrics::{Counter, Registry},
         tenancy::TenantId,
     },
@@ -197,8 +198,7 @@ impl ReadThrough {
     async fn fill(&self, key: &Key, text: &str) {
         let Some(redis) = self.redis.as_ref().filter(|_| !text.is_empty()) else { return };
         // Those that were loaded together don't end together.
-        let jitter = u32::from(Uuid::new_v4().as_bytes()[0]) % 21 + 90;
-        let ttl = self.ttl * jitter / 100;
+        let ttl = jitter::between(self.ttl * 9 / 10..=self.ttl * 11 / 10);
         let fresh_until = now_millis() + u64::try_from(ttl.as_millis()).unwrap_or_default();
         let key_text = serde_json::Value::from(key.as_str());
         let kept = format!(r#"{{"key":{key_text},"fresh_until":{fresh_until},"value":{text}}}"#);

@@ -37,6 +37,7 @@ pub const WELL_KNOWN: &[(&str, &str)] = &[
     ("SENTRY_DSN", "sentry.dsn"),
     ("RUST_LOG", "log.filter"),
     ("OTEL_SERVICE_NAME", "service.name"),
+    ("TOKIO_WORKER_THREADS", "lifecycle.worker_threads"),
 ];
 
 const PREFIX: &str = "APP__";

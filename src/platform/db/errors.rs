@@ -58,9 +58,7 @@ pub fn from_sqlx(error: &sqlx::Error) -> Error {
     let over = context::time_left().is_some_and(|left| left < SHORT);
     let mapped = match (error, code.as_str()) {
         // Cut off because nothing was left of the request, not because the database is slow or busy.
-        (sqlx::Error::PoolTimedOut | sqlx::Error::Io(_), _) | (_, "57014") if over => {
-            Error::new(Kind::Timeout, "deadline_exceeded", "The request took longer than the service allows.")
-        }
+        (sqlx::Error::PoolTimedOut | sqlx::Error::Io(_), _) | (_, "57014") if over => Error::deadline_exceeded(),
         (sqlx::Error::PoolTimedOut, _) => {
             Error::unavailable("database_pool_timeout", "The database is busy. Try again shortly.")
         }

@@ -8,6 +8,7 @@ use sqlx::{
 };
 
 use super::{DatabaseConfig, Db, options};
+use crate::platform::jitter;
 
 /// Every file of `migrations/`, in the binary.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
@@ -43,15 +44,10 @@ pub async fn run(config: &DatabaseConfig) -> Result<usize, String> {
             return Err(error);
         }
         tracing::info!(error, "migration_waits");
-        tokio::time::sleep(pause + jitter(pause)).await;
+        // Several migrators don't meet again at the same moment.
+        tokio::time::sleep(jitter::between(pause..=pause * 3 / 2)).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
-}
-
-/// Up to half of `pause`, so that several migrators don't meet again at the same moment.
-fn jitter(pause: Duration) -> Duration {
-    let random = u64::from(uuid::Uuid::new_v4().as_bytes()[0]);
-    pause * u32::try_from(random).expect("a byte") / 512
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -37,7 +37,6 @@ const INQUIRY: Duration = Duration::from_secs(1);
 const REPLACE_EVERY: Duration = Duration::from_secs(5);
 /// How much later than the server we end a statement: its own answer, an error with a name, is the better one.
 const GRACE: Duration = Duration::from_millis(500);
-
 /// A login may take so much longer than anybody waits for it: it is of use to the next one.
 const LOGIN: Duration = Duration::from_secs(2);
 
@@ -60,7 +59,8 @@ struct Inner {
     limits: Limits,
     health: Arc<Health>,
     replaced: IntCounter,
-    checking: AtomicBool,
+    /// One inquiry at a time.
+    checking: Arc<Semaphore>,
     /// Logins that may be under way at once.
     logins: Arc<Semaphore>,
 }
@@ -117,7 +117,7 @@ impl Pool {
         });
         let current = RwLock::new(connect(limits, options, &health));
         let logins = Arc::new(Semaphore::new(limits.max_connections as usize));
-        Self(Arc::new(Inner { current, limits, health, replaced, checking: AtomicBool::new(false), logins }))
+        Self(Arc::new(Inner { current, limits, health, replaced, checking: Arc::new(Semaphore::new(1)), logins }))
     }
 
     pub fn size(&self) -> u32 {
@@ -218,16 +218,15 @@ impl Pool {
     /// A connection of `pool`. Where that takes a login, the login outlives who waits for it: thrown away half
     /// made, each would be begun anew, and a server that is short of processor time would never finish one.
     async fn lend(&self, pool: &PgPool) -> Result<Borrowed, sqlx::Error> {
-        let lent = |connection| Borrowed::new(connection);
         let wants_login = pool.num_idle() == 0 && pool.size() < self.max();
         // No more of them than there can be connections: nobody waits in a queue for a request that has left it.
         let Some(place) = wants_login.then(|| Arc::clone(&self.0.logins).try_acquire_owned().ok()).flatten() else {
-            return pool.acquire().await.map(lent);
+            return pool.acquire().await.map(Borrowed::new);
         };
         let acquire = pool.acquire();
         #[expect(clippy::disallowed_methods, reason = "a login belongs to the pool, not to the request that wanted it")]
         let login = tokio::spawn(async move {
-            let connection = acquire.await.map(lent);
+            let connection = acquire.await.map(Borrowed::new);
             drop(place);
             connection
         });
@@ -262,7 +261,7 @@ impl Pool {
             }
             Err(_) => {
                 self.stale();
-                Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
+                Err(super::errors::silent())
             }
         }
     }
@@ -291,13 +290,14 @@ impl Pool {
         let now = health.now();
         let replaced = health.replaced.load(Relaxed);
         let lately = replaced != 0 && now.saturating_sub(replaced) < REPLACE_EVERY.as_millis() as u64;
-        if self.silent_for() < SILENCE || lately || self.0.checking.swap(true, Relaxed) {
+        if self.silent_for() < SILENCE || lately {
             return;
         }
+        let Ok(permit) = Arc::clone(&self.0.checking).try_acquire_owned() else { return };
         let pool = self.clone();
         crate::platform::lifecycle::spawn(async move {
+            let _until_done = permit;
             pool.replace_if_lost().await;
-            pool.0.checking.store(false, Relaxed);
         });
     }
 

@@ -1,15 +1,15 @@
 //! Repetition of whole transactions that met another one: serialization failures (40001) and deadlocks
 //! (40P01), nothing else. Postgres has undone all of it, so to run it again is safe.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{Db, errors::CONFLICT, metrics::Retried};
-use crate::platform::{error::Result, telemetry::context};
+use crate::platform::{error::Result, jitter, telemetry::context};
 
 /// Runs after the first: more only feed the storm (reliability.md §1.5).
 const MOST_RETRIES: u32 = 2;
 /// Full jitter: those who met once don't meet again.
-const PAUSE_MS: std::ops::RangeInclusive<u64> = 10..=100;
+const PAUSE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(100);
 
 /// Runs `work`, which begins and commits a transaction of its own and does nothing else that lasts; again,
 /// at most twice, when it met another one.
@@ -26,7 +26,7 @@ where
             Err(error) if error.code == CONFLICT => {}
             _ => break,
         }
-        let pause = pause();
+        let pause = jitter::between(PAUSE);
         if context::time_left().is_some_and(|left| left <= pause) {
             break;
         }
@@ -36,10 +36,4 @@ where
         db.0.metrics.retries.with(&Retried { outcome }).inc();
     }
     result
-}
-
-fn pause() -> Duration {
-    let random = u64::from(uuid::Uuid::new_v4().as_bytes()[0]);
-    let (least, most) = (*PAUSE_MS.start(), *PAUSE_MS.end());
-    Duration::from_millis(least + random * (most - least) / 255)
 }

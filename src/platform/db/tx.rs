@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Executor as _};
 
 use super::{Db, Inner, Traced, borrowed::Borrowed, errors, pool::Pool, share::Share};
 use crate::platform::{
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     telemetry::{context, propagation},
     tenancy::TenantId,
 };
@@ -31,7 +31,7 @@ const SHORTEST_WORK: Duration = Duration::from_millis(5);
 pub struct TenantTx {
     session: Session,
     tenant: TenantId,
-    /// Until then it counts for its tenant; the connection follows within a round trip.
+    /// Dropped after the session: the place is free once the connection is on its way back.
     _share: Share,
 }
 
@@ -103,8 +103,14 @@ impl Session {
         loop {
             tries += 1;
             let connection = acquire(&db.0, pool).await.map_err(|error| errors::unreachable(&error))?;
-            // The wait has been paid for.
-            let limit = limit(pool)?;
+            // Said after the wait: what is left now. With nothing left the connection is as good as it was.
+            let limit = match limit(pool) {
+                Ok(limit) => limit,
+                Err(error) => {
+                    connection.give_back();
+                    return Err(error);
+                }
+            };
             let mut session = Self {
                 connection: Some(connection),
                 pool: pool.clone(),
@@ -190,9 +196,7 @@ impl Drop for Session {
 /// `Timeout` when nothing is left.
 fn limit(pool: &Pool) -> Result<String> {
     match context::time_left() {
-        Some(left) if left < SHORTEST_WORK => {
-            Err(Error::new(Kind::Timeout, "deadline_exceeded", "The request took longer than the service allows."))
-        }
+        Some(left) if left < SHORTEST_WORK => Err(Error::deadline_exceeded()),
         Some(left) if left < pool.statement_timeout() => {
             Ok(format!("; set local statement_timeout = {}", left.as_millis()))
         }
@@ -209,9 +213,7 @@ async fn share(db: &Db, tenant: TenantId) -> Result<Share> {
     }
     db.runtime.suspect();
     let message = "Too many requests of yours wait for the database. Wait for their answers.";
-    let mut error = Error::new(Kind::RateLimited, "database_tenant_share", message);
-    error.retry_after = Some(Duration::from_secs(1));
-    Err(error)
+    Err(Error::rate_limited("database_tenant_share", message, Duration::from_secs(1)))
 }
 
 /// A connection, with its wait measured.

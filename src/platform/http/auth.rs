@@ -61,10 +61,8 @@ impl Admission {
             && !directory.knows(key).await
         {
             security::Event::AuthenticationLimited.record();
-            let mut error =
-                Error::new(Kind::RateLimited, "too_many_failures", "Too many API keys of yours were not valid. Wait.");
-            error.retry_after = Some(wait);
-            return Err(error);
+            const TEXT: &str = "Too many API keys of yours were not valid. Wait.";
+            return Err(Error::rate_limited("too_many_failures", TEXT, wait));
         }
         directory.authenticate(key).await.inspect_err(|error| {
             if error.kind == Kind::Unauthenticated {

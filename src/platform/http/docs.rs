@@ -11,7 +11,7 @@ use axum::{
     routing::get,
 };
 use utoipa::openapi::{
-    OpenApi,
+    OpenApi, Server,
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 use utoipa_swagger_ui::Config;
@@ -64,12 +64,18 @@ pub fn text(api: &OpenApi) -> String {
     text
 }
 
-pub fn router(api: &OpenApi) -> Router {
-    let document: Arc<str> = text(api).into();
-    let config = Arc::new(Config::from("/openapi.json").display_request_duration(true));
+/// Below `base`, which the document then names as its server.
+pub fn router(api: &OpenApi, base: &str) -> Router {
+    let mut api = api.clone();
+    if !base.is_empty() {
+        api.servers = Some(vec![Server::new(base)]);
+    }
+    let document: Arc<str> = text(&api).into();
+    let page: Arc<str> = PAGE.replace("=\"/docs", &format!("=\"{base}/docs")).into();
+    let config = Arc::new(Config::from(format!("{base}/openapi.json")).display_request_duration(true));
     Router::new()
         .route("/openapi.json", get(async move || ([(header::CONTENT_TYPE, "application/json")], document.to_string())))
-        .route("/docs", get(async || ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(PAGE))))
+        .route("/docs", get(async move || ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(page.to_string()))))
         .route("/docs/assets/{file}", get(asset))
         .with_state(config)
 }

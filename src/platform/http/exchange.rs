@@ -60,6 +60,13 @@ pub fn accepted_id(headers: &HeaderMap, name: &str) -> Option<String> {
     (plain && (1..=64).contains(&value.len()) && harmless()).then(|| value.to_owned())
 }
 
+/// The request's id and its correlation id: the caller's, or ours.
+fn ids(headers: &HeaderMap) -> (String, String) {
+    let request_id = accepted_id(headers, "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
+    let correlation_id = accepted_id(headers, "x-correlation-id").unwrap_or_else(|| request_id.clone());
+    (request_id, correlation_id)
+}
+
 fn client(shared: &Shared, request: &Request) -> Option<IpAddr> {
     let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
     Some(shared.settings.proxies.client(peer.ip(), request.headers()))
@@ -83,8 +90,7 @@ impl Exchange {
     pub fn start(shared: &Arc<Shared>, request: &Request) -> Self {
         let headers = request.headers();
         let route = Route::of(request);
-        let request_id = accepted_id(headers, "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
-        let correlation_id = accepted_id(headers, "x-correlation-id").unwrap_or_else(|| request_id.clone());
+        let (request_id, correlation_id) = ids(headers);
         let quiet = route.template.starts_with("/health/");
         // Searched once, here, for all who show it; and before the cut, which could leave half a key.
         let mut path = Sink::Log.text(request.uri().path()).into_owned();
@@ -111,8 +117,7 @@ impl Exchange {
     /// The answer to a request that is not taken on: counted, with its ids, and nothing else.
     pub fn refuse(shared: &Arc<Shared>, request: &Request) -> Response {
         let route = Route::of(request);
-        let request_id = accepted_id(request.headers(), "x-request-id").unwrap_or_else(|| Uuid::now_v7().to_string());
-        let correlation_id = accepted_id(request.headers(), "x-correlation-id").unwrap_or_else(|| request_id.clone());
+        let (request_id, correlation_id) = ids(request.headers());
         let context = RequestContext::new(request_id, correlation_id, route.method, route.template, String::new());
         shared.metrics.active.inc();
         let refused = Self {

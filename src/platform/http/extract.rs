@@ -50,8 +50,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
                 "Send the body as application/json in UTF-8.",
             ));
         }
-        let too_large =
-            || Error::new(Kind::TooLarge, "body_too_large", "The body is larger than this service accepts.");
         let budget = request.extensions().get::<BodyBudget>().cloned();
         let length = request.headers().get(header::CONTENT_LENGTH);
         let length: Option<u64> = length.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -59,48 +57,45 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             if length.is_some_and(|length| length > limit as u64) {
                 return Err(too_large());
             }
-            let mut memory = Memory { gate, held: Vec::new(), bytes: 0 };
+            let mut memory = Memory { gate, held: Vec::new() };
             let read = read(request.into_body(), limit, &mut memory);
             let body = tokio::time::timeout_at(until, read)
                 .await
                 .map_err(|_| Error::new(Kind::SlowRequest, "body_timeout", "The body did not arrive in time."))??;
             return parse(&body).map(Self);
         }
-        // Outside the layers of the public port.
-        let read: Result<_, tokio::time::error::Elapsed> = Ok(Bytes::from_request(request, state).await);
-        let body =
-            read.map_err(|_| Error::new(Kind::SlowRequest, "body_timeout", "The body did not arrive in time."))?;
-        let body = body.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                too_large()
-            } else {
-                Error::new(Kind::Malformed, "body_unreadable", "The body ended early.").caused_by(rejection)
-            }
+        // Outside the layers of the public port: axum's own limit, and nobody's memory.
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE { too_large() } else { unreadable(rejection) }
         })?;
         parse(&body).map(Self)
     }
+}
+
+fn too_large() -> Error {
+    Error::new(Kind::TooLarge, "body_too_large", "The body is larger than this service accepts.")
+}
+
+fn unreadable(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(Kind::Malformed, "body_unreadable", "The body ended early.").caused_by(cause)
 }
 
 /// Memory that a body takes, asked for as it grows: who announces much and sends little has little.
 struct Memory {
     gate: Gate,
     held: Vec<OwnedSemaphorePermit>,
-    bytes: usize,
 }
 
 async fn read(body: Body, limit: usize, memory: &mut Memory) -> Result<Vec<u8>, Error> {
     let mut frames = body.into_data_stream();
     let mut read = Vec::new();
     while let Some(frame) = frames.next().await {
-        let frame = frame.map_err(|error| {
-            Error::new(Kind::Malformed, "body_unreadable", "The body ended early.").caused_by(error)
-        })?;
+        let frame = frame.map_err(unreadable)?;
         if read.len() + frame.len() > limit {
-            return Err(Error::new(Kind::TooLarge, "body_too_large", "The body is larger than this service accepts."));
+            return Err(too_large());
         }
-        while memory.bytes < read.len() + frame.len() {
+        while memory.held.len() * STEP < read.len() + frame.len() {
             memory.held.push(memory.gate.body().await?);
-            memory.bytes += STEP;
         }
         read.extend_from_slice(&frame);
     }

@@ -5,28 +5,29 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
 
-use super::server::Network;
+use ipnet::IpNet;
 
 /// Hops looked at: a chain that is longer is somebody's joke.
 const MOST_HOPS: usize = 32;
 
 /// Networks of the proxies in front of the service.
 #[derive(Clone, Debug, Default)]
-pub struct Proxies(Vec<Network>);
+pub struct Proxies(Vec<IpNet>);
 
 impl Proxies {
     /// # Errors
     /// The first text that is neither an address nor a network such as `10.0.0.0/8`.
     pub fn parse(networks: &[String]) -> Result<Self, String> {
-        networks.iter().map(|text| text.parse()).collect::<Result<_, _>>().map(Self)
+        networks.iter().map(|text| network(text)).collect::<Result<_, _>>().map(Self)
     }
 
-    pub fn networks(&self) -> &[Network] {
-        &self.0
+    /// Whether one of them is the whole internet.
+    pub fn are_everybody(&self) -> bool {
+        self.0.iter().any(|network| network.prefix_len() == 0)
     }
 
-    fn contain(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(address))
+    pub fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
     /// The client of a request that came over a connection from `peer`: the last address that no trusted hop has.
@@ -52,6 +53,13 @@ impl Proxies {
     }
 }
 
+fn network(text: &str) -> Result<IpNet, String> {
+    let one = || text.parse().map(|address: IpAddr| address.into());
+    text.parse()
+        .or_else(|_| one())
+        .map_err(|_| format!("expected an address or a network such as 10.0.0.0/8, got \"{text}\""))
+}
+
 /// An address, with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = || text.trim_matches(['[', ']']).parse().ok();
@@ -67,6 +75,26 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", header.parse().unwrap());
         proxies.client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn networks_hold_their_addresses_and_no_others() {
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.200.3.4", "11.0.0.1"),
+            ("10.1.2.3/8", "10.9.9.9", "9.9.9.9"),
+            ("192.0.2.7", "192.0.2.7", "192.0.2.8"),
+            ("0.0.0.0/0", "203.0.113.1", "2001:db8::1"),
+            ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::1"),
+            ("::/0", "2001:db8::1", "192.0.2.1"),
+            ("10.0.0.0/8", "::ffff:10.0.0.1", "::ffff:11.0.0.1"),
+        ] {
+            let network = Proxies::parse(&[network.to_owned()]).unwrap();
+            assert!(network.contain(inside.parse().unwrap()), "{network:?} {inside}");
+            assert!(!network.contain(outside.parse().unwrap()), "{network:?} {outside}");
+        }
+        for wrong in ["", "10.0.0.0/33", "10.0.0.0/", "::/129", "example.com", "10.0.0.0/-1"] {
+            assert!(Proxies::parse(&[wrong.to_owned()]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -40,6 +40,10 @@ impl<K: Hash + Eq> Gcra<K> {
         Self { each: each.max(Duration::from_nanos(1)), burst, state: Mutex::new(state) }
     }
 
+    pub const fn burst(&self) -> u32 {
+        self.burst
+    }
+
     fn all(&self) -> Duration {
         self.each * self.burst
     }

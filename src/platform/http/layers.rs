@@ -1,31 +1,36 @@
 //! THE list of layers of the public port, outermost first, with the reason for each place.
 //!
+//! 0. `base_path` — the path below which all is served is no part of any route.
 //! 1. `NormalizePath` — a trailing slash is no other resource; must see the path before routing does.
 //! 2. `Observe` — outside everything that can answer, so that every answer is counted; inside the
 //!    router, because only there the route template is known. It asks the gate of `overload` first: what
 //!    is refused there costs no span and no line.
 //! 3. CORS — answers preflights itself; they are observed but need no caller.
 //! 4. Compression — outside the deadline: it works while the body is sent.
-//! 5. `started` — no address without end, and nothing of the API before the database is known to be safe.
+//! 5. `acceptable` — no address without end, one host, and nothing of the API before the database is known to be safe.
 //! 6. `deadline` — the task, the time limit and the panic boundary of the request.
 //! 7. Body limit, directory of API keys, limits of tenants — what extractors find.
 
+use std::{convert::Infallible, future::ready, sync::Arc};
+
 use axum::{
     Extension, Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue, Method},
     middleware,
+    response::Response,
 };
-use tower::Layer as _;
+use tower::{Layer as _, Service, ServiceExt as _};
 use tower_http::{
     compression::CompressionLayer,
     cors::{AllowOrigin, CorsLayer},
-    normalize_path::{NormalizePath, NormalizePathLayer},
+    normalize_path::NormalizePathLayer,
 };
 
 use super::{
     HttpConfig,
     auth::Admission,
+    base_path,
     limits::{self, Shelter},
     observe::Observe,
 };
@@ -33,6 +38,16 @@ use crate::platform::{
     error::{Error, Kind},
     lifecycle::Health,
 };
+
+/// What a listener serves.
+pub trait Served:
+    Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+impl<S> Served for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
 
 /// Wraps the routes of the public port.
 pub fn apply(
@@ -42,7 +57,7 @@ pub fn apply(
     admission: Admission,
     health: Health,
     shelter: Shelter,
-) -> NormalizePath<Router> {
+) -> impl Served {
     let mut router = routes
         .fallback(async || Error::not_found("route_not_found", "There is no such route."))
         .method_not_allowed_fallback(async || {
@@ -51,12 +66,18 @@ pub fn apply(
         .layer(Extension(admission))
         .layer(DefaultBodyLimit::max(config.body_limit.0))
         .layer(middleware::from_fn_with_state(shelter.clone(), limits::deadline))
-        .layer(middleware::from_fn_with_state((health, shelter), limits::started))
+        .layer(middleware::from_fn_with_state((health, shelter), limits::acceptable))
         .layer(CompressionLayer::new());
     if !config.cors_origins.is_empty() {
         router = router.layer(cors(&config.cors_origins));
     }
-    NormalizePathLayer::trim_trailing_slash().layer(router.layer(observe))
+    let base: Arc<str> = config.base_path.as_str().into();
+    if !base.is_empty() {
+        let base = Arc::clone(&base);
+        router = router.layer(middleware::map_response(move |response| ready(base_path::locate(response, &base))));
+    }
+    let normal = NormalizePathLayer::trim_trailing_slash().layer(router.layer(observe));
+    normal.map_request(move |request| base_path::strip(request, &base))
 }
 
 /// What a browser may send and see besides the plain headers.

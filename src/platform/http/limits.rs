@@ -1,6 +1,7 @@
 //! The deadline of a request, and its shelter: the work runs in a task of its own, so that a client
 //! that hangs up can't cut it in the middle of a transaction (trap 1), and a panic ends only it.
-//! Before the database is known to be safe, nothing of the API is answered at all.
+//! Before it stands what is refused at the door: addresses without end, no or two hosts, and all of the API before
+//! the database is known to be safe.
 
 use std::{sync::Arc, time::Duration};
 
@@ -92,13 +93,13 @@ pub async fn deadline(State(shelter): State<Shelter>, mut request: Request, next
         Ok(Err(_)) => Error::new(Kind::Internal, "panic", "The service failed to handle the request.").into_response(),
         // The task goes on to its own limits (statement_timeout of the role, this deadline for the body):
         // cutting it here would leave its transaction open.
-        Err(_) => Error::new(Kind::Timeout, "deadline_exceeded", "The request took longer than the service allows.")
-            .into_response(),
+        Err(_) => Error::deadline_exceeded().into_response(),
     }
 }
 
-/// Refuses the API until the start is over: with an unsafe role every answer could be another tenant's.
-pub async fn started(State((health, shelter)): State<(Health, Shelter)>, request: Request, next: Next) -> Response {
+/// Refuses what nobody should route by, and the API until the start is over: with an unsafe role every answer could
+/// be another tenant's.
+pub async fn acceptable(State((health, shelter)): State<(Health, Shelter)>, request: Request, next: Next) -> Response {
     let uri = request.uri();
     if uri.path_and_query().is_some_and(|text| text.as_str().len() > LONGEST_URI) {
         return Error::new(Kind::UriTooLong, "uri_too_long", "The address is longer than this service reads.")

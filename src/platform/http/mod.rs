@@ -3,6 +3,7 @@
 //! then extractors and handlers.
 
 pub mod auth;
+pub mod base_path;
 pub mod docs;
 mod exchange;
 pub mod extract;
@@ -36,6 +37,8 @@ section! {
     pub struct HttpConfig in "http" {
         /// Address to listen on; port 0 takes a free one.
         pub bind: SocketAddr,
+        /// Path below which all is served, for a host that serves others too: `/billing`. What comes without it is answered too, for proxies that take it off.
+        pub base_path: String,
         /// Connections held at once; the next one waits in the kernel's queue.
         pub max_connections: usize => 1..=100_000,
         /// Connections of one peer address; 0 for no limit. Peers in `trusted_proxies` have none.
@@ -80,12 +83,10 @@ section! {
 impl HttpConfig {
     /// What the listener is told; never more connections than there are file descriptors for.
     pub fn limits(&self, counts: &std::sync::Arc<server::Counts>) -> server::Limits {
-        // What can't be read was refused at the start.
-        let proxies = forwarded::Proxies::parse(&self.trusted_proxies).unwrap_or_default();
         server::Limits {
             max_connections: server::descriptors(self.max_connections),
             max_per_peer: self.max_connections_per_peer,
-            trusted: proxies.networks().to_vec(),
+            trusted: self.proxies(),
             head_timeout: self.head_timeout,
             idle_timeout: self.idle_timeout,
             write_timeout: self.write_timeout,
@@ -93,9 +94,21 @@ impl HttpConfig {
         }
     }
 
+    /// Those that `check` has accepted.
+    pub fn proxies(&self) -> forwarded::Proxies {
+        forwarded::Proxies::parse(&self.trusted_proxies).unwrap_or_default()
+    }
+
     pub fn check(&self, environment: Environment, faults: &mut Faults) {
         if let Err(fault) = forwarded::Proxies::parse(&self.trusted_proxies) {
             faults.add(format!("http.trusted_proxies: {fault}"));
+        }
+        if !base_path::is_valid(&self.base_path) {
+            faults.add(format!(
+                "http.base_path: expected nothing or a path such as /billing, of letters, digits and -_. and without a \
+                 slash at the end, got \"{}\"",
+                self.base_path
+            ));
         }
         if self.body_timeout >= self.request_timeout {
             faults.add(format!(

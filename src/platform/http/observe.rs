@@ -72,7 +72,7 @@ impl Settings {
         Self {
             trust: http.trust_trace_context,
             // What can't be read was refused at the start.
-            proxies: Proxies::parse(&http.trusted_proxies).unwrap_or_default(),
+            proxies: http.proxies(),
             request_timeout: http.request_timeout,
             baggage_keys: http.baggage_keys.clone(),
             server_timing: http.server_timing,

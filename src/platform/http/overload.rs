@@ -2,7 +2,6 @@
 //! the body read, a span made or a line written. Probes pass by.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,14 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::HttpConfig;
 use crate::{
     labels,
     platform::{
-        error::{Error, Kind, Result},
+        error::{Error, Result},
+        jitter,
+        tally::{Counted, Tally},
         telemetry::metrics::{Counter, Registry},
         tenancy::TenantId,
     },
@@ -41,7 +41,7 @@ struct Inner {
     most: usize,
     /// Of one tenant, once half of the places are taken.
     tenant_most: usize,
-    tenants: Mutex<HashMap<TenantId, usize>>,
+    tenants: Tally<TenantId>,
     bodies: Arc<Semaphore>,
     patience: Duration,
     shed: Counter<Shed>,
@@ -57,10 +57,7 @@ pub struct Place {
 }
 
 /// A request that counts for its tenant, until dropped.
-pub struct Share {
-    gate: Gate,
-    tenant: TenantId,
-}
+pub type Share = Counted<TenantId>;
 
 impl Gate {
     pub fn new(http: &HttpConfig, registry: &Registry) -> Self {
@@ -75,7 +72,7 @@ impl Gate {
             places: Arc::new(Semaphore::new(most)),
             most,
             tenant_most: (most * http.tenant_share / 100).max(1),
-            tenants: Mutex::default(),
+            tenants: Tally::default(),
             // Room for one of the largest at least, whatever the steps.
             bodies: Arc::new(Semaphore::new(
                 http.body_memory.0.max(http.body_limit.0.next_multiple_of(STEP)).div_ceil(UNIT),
@@ -105,21 +102,15 @@ impl Gate {
     /// `RateLimited`: the others have a right to what is left.
     pub fn share(&self, tenant: TenantId) -> Result<Share> {
         let taken = self.0.most.saturating_sub(self.0.places.available_permits());
-        let mut tenants = self.0.tenants.lock();
-        let count = tenants.entry(tenant).or_default();
-        if *count >= self.0.tenant_most && taken * 2 >= self.0.most {
-            drop(tenants);
+        let most = if taken * 2 >= self.0.most { self.0.tenant_most } else { usize::MAX };
+        self.0.tenants.begin(tenant, most).ok_or_else(|| {
             self.count("tenant_share");
-            let mut error = Error::new(
-                Kind::RateLimited,
+            Error::rate_limited(
                 "too_many_in_flight",
                 "Too many requests of yours are being handled. Wait for their answers.",
-            );
-            error.retry_after = Some(retry_after());
-            return Err(error);
-        }
-        *count += 1;
-        Ok(Share { gate: self.clone(), tenant })
+                retry_after(),
+            )
+        })
     }
 
     /// Memory for one more step of a body, until dropped.
@@ -137,9 +128,7 @@ impl Gate {
     /// The answer to a request that is not taken on.
     pub fn refuse(&self, reason: &'static str) -> Error {
         self.count(reason);
-        let mut error = Error::unavailable("overloaded", "The service has too much to do. Try again shortly.");
-        error.retry_after = Some(retry_after());
-        error
+        Error::unavailable("overloaded", "The service has too much to do. Try again shortly.").after(retry_after())
     }
 
     /// Counts a refusal; tells of all of them once a second.
@@ -155,19 +144,7 @@ impl Gate {
     }
 }
 
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut tenants = self.gate.0.tenants.lock();
-        if let Some(count) = tenants.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                tenants.remove(&self.tenant);
-            }
-        }
-    }
-}
-
-/// 1 to 3 s: those who were refused together don't come back together.
+/// 1 to 3 s, as the header rounds it up: those who were refused together don't come back together.
 fn retry_after() -> Duration {
-    Duration::from_secs(1 + u64::from(uuid::Uuid::new_v4().as_bytes()[0]) % 3)
+    jitter::between(Duration::ZERO..=Duration::from_secs(3))
 }

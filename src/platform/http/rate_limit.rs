@@ -14,7 +14,7 @@ use crate::{
     labels,
     platform::{
         cache::quota::{Quotas, Taken},
-        error::{Error, Kind, Result},
+        error::{Error, Result},
         telemetry::{
             context::Quota,
             metrics::{Counter, Registry},
@@ -83,7 +83,7 @@ impl RateLimiter {
         for decision in ["allow", "deny"] {
             decisions.with(&Decision { decision });
         }
-        let part = |whole| part(config, whole);
+        let part = |whole: u32| (whole / config.instances).max(1);
         let local = Gcra::new(Duration::from_secs(1) / part(config.per_second), part(config.burst));
         Self(Arc::new(Inner { config: config.clone(), shared, local, known: Mutex::default(), decisions }))
     }
@@ -113,7 +113,7 @@ impl RateLimiter {
             Some(Taken { remaining, reset, .. }) => Quota { limit: self.config.burst, remaining, reset },
             None => {
                 let left = self.local.take(tenant, now).map_err(|wait| self.refuse(wait))?;
-                Quota { limit: self.part(self.config.burst), remaining: left.remaining, reset: left.reset }
+                Quota { limit: self.local.burst(), remaining: left.remaining, reset: left.reset }
             }
         };
         self.decisions.with(&Decision { decision: "allow" }).inc();
@@ -123,10 +123,6 @@ impl RateLimiter {
         Ok(Some(quota))
     }
 
-    fn part(&self, whole: u32) -> u32 {
-        part(&self.config, whole)
-    }
-
     /// What a refused tenant has left.
     pub fn nothing(&self, wait: Option<Duration>) -> Quota {
         Quota { limit: self.config.burst, remaining: 0, reset: wait.unwrap_or_default() }
@@ -134,9 +130,7 @@ impl RateLimiter {
 
     fn refuse(&self, wait: Duration) -> Error {
         self.decisions.with(&Decision { decision: "deny" }).inc();
-        let mut error = Error::new(Kind::RateLimited, "rate_limited", "Too many requests. Slow down.");
-        error.retry_after = Some(wait);
-        error
+        Error::rate_limited("rate_limited", "Too many requests. Slow down.", wait)
     }
 
     fn tell(&self, tenant: TenantId, now: Instant, quota: Quota) {
@@ -162,9 +156,4 @@ impl RateLimiter {
         }
         change(known.entry(tenant).or_default());
     }
-}
-
-/// Of what all instances allow together.
-fn part(config: &RateLimitConfig, whole: u32) -> u32 {
-    (whole / config.instances).max(1)
 }

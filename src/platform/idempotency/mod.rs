@@ -148,9 +148,7 @@ const IN_PROGRESS: &str = "idempotency_key_in_progress";
 
 fn in_progress() -> Error {
     const TEXT: &str = "A request with this Idempotency-Key is being handled. Try again shortly.";
-    let mut error = Error::new(Kind::Conflict, IN_PROGRESS, TEXT);
-    error.retry_after = Some(Duration::from_secs(1));
-    error
+    Error::new(Kind::Conflict, IN_PROGRESS, TEXT).after(Duration::from_secs(1))
 }
 
 fn reused() -> Error {

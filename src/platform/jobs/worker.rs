@@ -24,6 +24,7 @@ use super::{
 use crate::platform::{
     db::{Db, SystemTx},
     error::{self, Error, Result},
+    jitter,
     telemetry::{
         Telemetry, attribute,
         context::{self, RequestContext},
@@ -274,8 +275,7 @@ impl Worker {
     /// Doubled each time, half of it by chance: jobs that failed together don't come back together.
     fn backoff(&self, attempt: u32, patience: u32) -> Duration {
         let most = self.config.backoff * patience * 2_u32.saturating_pow(attempt.saturating_sub(1).min(10));
-        let chance = f64::from(Uuid::new_v4().as_bytes()[0]) / 255.0;
-        most.mul_f64(0.5 + chance / 2.0)
+        jitter::between(most / 2..=most)
     }
 
     /// A trace of its own, linked to the one that queued it: a job may run hours later.

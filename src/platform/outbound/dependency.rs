@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Answer, Call, Failure, Outbound, Peer};
-use crate::platform::{breaker::Breaker, telemetry::context};
+use crate::platform::{breaker::Breaker, jitter, telemetry::context};
 
 /// What a call may use of the time that is left: what came of it must still be written down.
 const MOST_OF_DEADLINE: f64 = 0.8;
@@ -99,7 +99,7 @@ fn failed(result: &Result<Answer, Failure>) -> bool {
 
 /// 10 to 50 ms, so that callers that failed together don't come back together.
 fn retry_pause() -> Duration {
-    Duration::from_millis(10 + u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * 40 / 255)
+    jitter::between(Duration::from_millis(10)..=Duration::from_millis(50))
 }
 
 #[cfg(test)]

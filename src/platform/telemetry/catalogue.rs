@@ -79,7 +79,7 @@ pub const EVENTS: &[Event] = &[
     event("security_event", &["client_ip", "event"], "Something for who watches over security; also counted."),
     event("service_start_failed", &["error", "severity"], "The start is given up."),
     event("service_started", &["database_ms", "listen_ms", "total_ms"], "Traffic is let in; how long each phase took."),
-    event("service_starting", &["admin", "public"], "Both listeners are open."),
+    event("service_starting", &["admin", "public", "workers"], "Both listeners are open."),
     event("shutdown_completed", &["admin_stopped", "connections_cut"], "All is closed; telemetry is flushed next."),
     event("shutdown_drain_overrun", &["connections_cut"], "Requests outlived the drain and were cut."),
     event("shutdown_forced", &["signal"], "A second signal ended the drain."),

@@ -54,15 +54,7 @@ async fn run(full: bool) {
         held: errors == 0 && answered > 0 && refused > 0 && (allowed as f64) <= most,
     }
     .record(true);
-    Row {
-        number: "8d",
-        fault: "The same, seen by tenant B".to_owned(),
-        expected: "p99 within 10 %".to_owned(),
-        seen: measured.seen(),
-        recovery: "–".to_owned(),
-        held: measured.hold(),
-    }
-    .record(false);
+    measured.row("8d", "The same, seen by tenant B").record(false);
     assert_eq!(instance.terminate().await, 0);
     fleet.end().await;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Row;
 use crate::support::harness::Report;
 
 /// How much later an answer may come because of a fault.
@@ -21,15 +22,22 @@ impl Rounds {
         }
     }
 
-    /// The medians, in words.
-    pub fn seen(&self) -> String {
+    /// The medians, as a line of the table.
+    pub fn row(&self, number: &'static str, fault: &str) -> Row {
         let (without, with) = (median(&self.without), median(&self.with));
-        let change = (with.as_secs_f64() / without.as_secs_f64() - 1.0) * 100.0;
-        format!("p99 {with:.1?} instead of {without:.1?} ({change:+.0} %, medians of {} rounds)", self.with.len())
-    }
-
-    pub fn hold(&self) -> bool {
-        median(&self.with).as_secs_f64() <= median(&self.without).as_secs_f64() * (1.0 + MOST)
+        let change = with.as_secs_f64() / without.as_secs_f64() - 1.0;
+        Row {
+            number,
+            fault: fault.to_owned(),
+            expected: format!("p99 within {:.0} %", MOST * 100.0),
+            seen: format!(
+                "p99 {with:.1?} instead of {without:.1?} ({:+.0} %, medians of {} rounds)",
+                change * 100.0,
+                self.with.len()
+            ),
+            recovery: "–".to_owned(),
+            held: change <= MOST,
+        }
     }
 }
 

@@ -86,15 +86,7 @@ async fn run(full: bool) {
         held: closed == all && longest <= CLOSED_WITHIN && counted.0 + counted.1 == all && failed == 0,
     }
     .record(true);
-    Row {
-        number: "8b",
-        fault: "The same, seen by the others".to_owned(),
-        expected: "p99 within 10 %".to_owned(),
-        seen: measured.seen(),
-        recovery: "–".to_owned(),
-        held: measured.hold(),
-    }
-    .record(false);
+    measured.row("8b", "The same, seen by the others").record(false);
     assert_eq!(instance.terminate().await, 0);
     fleet.end().await;
 }

@@ -95,6 +95,7 @@ fn production_refuses_what_is_unsafe() {
         (vec![("APP__AUTH__PEPPER", "short")], "auth.pepper: must be at least 32 characters"),
         (vec![("DATABASE_URL", "mysql://hunter2@db/x")], "database.url: not a Postgres URL"),
         (vec![("APP__ADMIN__BIND", "127.0.0.1:8080")], "admin.bind: 127.0.0.1:8080 is also http.bind"),
+        (vec![("APP__HTTP__BASE_PATH", "/billing/")], "http.base_path: expected nothing or a path"),
         (vec![("APP__HTTP__CORS_ORIGINS", "example.com")], "http.cors_origins: expected an origin"),
         (
             vec![("APP__DATABASE__URL", "postgres://hunter2@db/x")],

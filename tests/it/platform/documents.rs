@@ -36,6 +36,30 @@ async fn the_page_needs_nothing_from_another_host() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn below_a_base_path_page_document_and_routes_are_found_with_it_and_without() {
+    let app = TestApp::with(&[("APP__HTTP__BASE_PATH", "/billing")]).await;
+    let acme = app.tenant("acme").await;
+    for path in ["/billing/v1/tenant", "/v1/tenant"] {
+        app.get(path, &acme.key).await.ok(200);
+    }
+    app.get("/billings/v1/tenant", &acme.key).await.problem(404, "route_not_found");
+    let page = app.get("/billing/docs", "").await.text;
+    let assets: Vec<&str> = page.split('"').filter(|part| part.starts_with('/')).collect();
+    assert!(assets.len() >= 4);
+    for asset in assets {
+        assert!(asset.starts_with("/billing/docs/assets/"), "{asset}");
+        assert_eq!(app.get(asset, "").await.status, 200, "{asset}");
+    }
+    let initializer = app.get("/billing/docs/assets/swagger-initializer.js", "").await.text;
+    assert!(initializer.contains("/billing/openapi.json"), "{initializer}");
+    let served = app.get("/billing/openapi.json", "").await.json();
+    assert_eq!(served["servers"][0]["url"], "/billing");
+    let routes = ["http_route=\"/v1/tenant\""];
+    assert_eq!(app.metric("http_server_request_duration_seconds_count", &routes).await, 2.0, "the route is the same");
+    app.stop().await;
+}
+
 /// The browser of the machine, or of `scripts/tools.sh chromium`.
 fn chromium() -> Option<String> {
     let named = std::env::var("CHROMIUM").ok();

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    Answer, eventually,
+    Answer,
+    app::sum,
+    eventually,
     process::{Service, run, settings, text},
     services,
 };
@@ -82,6 +84,25 @@ async fn a_request_past_the_drain_deadline_is_cut_and_the_exit_code_is_3() {
     assert_eq!(service.exit(SOON).await, 3);
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     assert!(slow.await.unwrap().is_err(), "the connection was cut");
+    services::drop_database(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_as_many_workers_as_asked_for_and_never_one_alone() {
+    let (database, mut variables, _) = prepared().await;
+    for (asked, expected) in [("1", 2), ("3", 3)] {
+        variables.insert("TOKIO_WORKER_THREADS".to_owned(), asked.to_owned());
+        let mut service = Service::serve(&variables);
+        let (_, admin) = service.clients().await;
+        assert_eq!(service.line("service_starting").await["workers"], expected);
+        assert_eq!(sum(&admin.get("/metrics", "").await.text, "tokio_workers", &[]), f64::from(expected));
+        service.signal("TERM");
+        assert_eq!(service.exit(SOON).await, 0);
+    }
+    variables.insert("TOKIO_WORKER_THREADS".to_owned(), "many".to_owned());
+    let output = run(&["serve"], &variables);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("TOKIO_WORKER_THREADS"), "{}", text(&output.stderr));
     services::drop_database(&database).await;
 }
 
@@ -297,10 +318,10 @@ async fn what_readiness_requires_is_a_setting_and_checks_that_stop_coming_count_
     service.signal("TERM");
     assert_eq!(service.exit(SOON).await, 0);
 
-    // One worker, and a request that does not let it go: the admin thread answers, and says so.
+    // Requests that let no worker go: the admin thread answers, and says so.
     variables.remove("APP__ADMIN__READINESS__REQUIRES");
     variables.insert("APP__FAULTS__ENABLED".to_owned(), "true".to_owned());
-    variables.insert("TOKIO_WORKER_THREADS".to_owned(), "1".to_owned());
+    variables.insert("TOKIO_WORKER_THREADS".to_owned(), "2".to_owned());
     variables.insert("APP__LIFECYCLE__CHECK_INTERVAL".to_owned(), "50ms".to_owned());
     variables.insert("APP__LIFECYCLE__CHECK_TIMEOUT".to_owned(), "50ms".to_owned());
     let service = Service::serve(&variables);
@@ -310,13 +331,17 @@ async fn what_readiness_requires_is_a_setting_and_checks_that_stop_coming_count_
         (answer.status == 200 && answer.json()["status"] == "degraded").then_some(())
     })
     .await;
-    let stuck = tokio::spawn(Answer::of(public.request(reqwest::Method::POST, "/v1/faults/cpu?ms=3000", &key)));
+    let stuck: Vec<_> = (0..3)
+        .map(|_| tokio::spawn(Answer::of(public.request(reqwest::Method::POST, "/v1/faults/cpu?ms=3000", &key))))
+        .collect();
     eventually("not ready while the runtime is blocked", || async {
         (admin.get("/health/ready", "").await.status == 503).then_some(())
     })
     .await;
     assert_eq!(admin.get("/health/live", "").await.status, 200);
-    stuck.await.unwrap().ok(200);
+    for request in stuck {
+        let _answered_or_too_late = request.await.unwrap();
+    }
     eventually("ready again", || async { (admin.get("/health/ready", "").await.status == 200).then_some(()) }).await;
     drop(service);
     services::drop_database(&database).await;

@@ -18,7 +18,10 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use keel::platform::http::server::{self, Counts, Limits, Stop};
+use keel::platform::http::{
+    forwarded::Proxies,
+    server::{self, Counts, Limits, Stop},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -402,7 +405,7 @@ async fn one_client_has_only_its_share_of_connections() {
 
 #[tokio::test]
 async fn a_trusted_proxy_may_hold_more() {
-    let trusted = vec!["127.0.0.0/31".parse().unwrap()];
+    let trusted = Proxies::parse(&["127.0.0.0/31".to_owned()]).unwrap();
     let server = Server::start(Limits { max_per_peer: 1, trusted, ..limits() }).await;
     let mut clients = Vec::new();
     for _ in 0..5 {

@@ -54,6 +54,17 @@ async fn pages_hold_every_product_exactly_once_whatever_their_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn below_a_base_path_the_location_leads_to_what_was_made() {
+    let app = TestApp::with(&[("APP__HTTP__BASE_PATH", "/billing")]).await;
+    let acme = app.tenant("acme").await;
+    let created = app.post("/billing/v1/products", &acme.key, &product("A-1")).await;
+    let location = created.header("location").to_owned();
+    assert!(location.starts_with("/billing/v1/products/"), "{location}");
+    assert_eq!(app.get(&location, &acme.key).await.ok(200), created.ok(201));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_patch_writes_what_it_names_and_nothing_else() {
     let app = TestApp::start().await;
     let acme = app.tenant("acme").await;

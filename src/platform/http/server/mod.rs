@@ -30,18 +30,14 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-pub use self::{
-    counts::Counts,
-    descriptors::descriptors,
-    orders::Stop,
-    peers::{Network, client},
-};
+pub use self::{counts::Counts, descriptors::descriptors, orders::Stop, peers::client};
 use self::{
     counts::{Closed, Open},
     orders::Orders,
-    peers::Peers,
+    peers::{Peers, admit},
     watch::Patience,
 };
+use super::forwarded::Proxies;
 
 /// Limits of one listener.
 #[derive(Clone, Debug)]
@@ -51,7 +47,7 @@ pub struct Limits {
     /// Connections of one client, an address or an IPv6 /64, beyond which they are closed unread; 0 for no limit.
     pub max_per_peer: usize,
     /// Proxies, which speak for many clients: not subject to `max_per_peer`.
-    pub trusted: Vec<Network>,
+    pub trusted: Proxies,
     /// From the first byte of a head to its end.
     pub head_timeout: Duration,
     /// Between an answer and the first byte of the next request.
@@ -67,7 +63,7 @@ impl Default for Limits {
         Self {
             max_connections: 10_000,
             max_per_peer: 0,
-            trusted: Vec::new(),
+            trusted: Proxies::default(),
             head_timeout: Duration::from_secs(10),
             // Longer than the 60 s of the usual load balancer: it must be the one to close.
             idle_timeout: Duration::from_secs(75),
@@ -124,7 +120,7 @@ where
         service,
         limits,
         shared: Arc::clone(&shared),
-        peers: Arc::default(),
+        peers: Peers::default(),
         connections: TaskTracker::new(),
     };
     tokio::select! {
@@ -139,7 +135,7 @@ struct Entrance<S> {
     service: S,
     limits: Limits,
     shared: Arc<Shared>,
-    peers: Arc<Peers>,
+    peers: Peers,
     connections: TaskTracker,
 }
 
@@ -198,8 +194,8 @@ where
     fn admit(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
         let most = self.limits.max_per_peer;
         let mut admitted = None;
-        if most > 0 && !self.limits.trusted.iter().any(|proxy| proxy.contains(peer.ip())) {
-            admitted = self.peers.admit(peer.ip(), most);
+        if most > 0 && !self.limits.trusted.contain(peer.ip()) {
+            admitted = admit(&self.peers, peer.ip(), most);
             if admitted.is_none() {
                 self.limits.counts.count(Closed::PeerLimit);
                 // A reset leaves nothing behind, neither here nor in the kernel.

@@ -29,9 +29,7 @@ impl Turn {
         if let Some(due) = *due {
             let left = due.saturating_duration_since(Instant::now()).as_secs() + 1;
             let why = format!("A profile is running already; try again in {left} s.");
-            let mut error = Error::new(Kind::Conflict, "profile_running", why);
-            error.retry_after = Some(Duration::from_secs(left));
-            return Err(error);
+            return Err(Error::new(Kind::Conflict, "profile_running", why).after(Duration::from_secs(left)));
         }
         *due = Some(Instant::now() + length);
         Ok(Self(()))
