@@ -1,0 +1,187 @@
+//! What is made of a line, and what is hidden of spans and lines.
+
+use regex::{Regex, RegexSet};
+use serde_json::Value;
+
+use super::{AGENT, COMPOSE, GATEWAY, LOKI, read, searchable, strings};
+use crate::repo::deploy::{Tree, caught, keel, none};
+
+/// A pattern as the collector reads it: `$$` is a `$` there.
+fn patterns(file: &Value, which: &str) -> Result<RegexSet, regex::Error> {
+    let patterns = &file["processors"]["redaction"][which];
+    RegexSet::new(strings(patterns).into_iter().map(|pattern| pattern.replace("$$", "$")))
+}
+
+/// What the service puts on spans and resources besides what is searched by.
+const EMITTED: &[&str] = &[
+    "client.address",
+    "db.collection.name",
+    "db.namespace",
+    "db.operation.name",
+    "db.query.summary",
+    "db.query.text",
+    "db.response.returned_rows",
+    "db.response.status_code",
+    "db.system.name",
+    "deployment.environment.name",
+    "http.request.header.x-request-id",
+    "http.request.method",
+    "http.request.method_original",
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "k8s.pod.uid",
+    "messaging.destination.name",
+    "messaging.message.id",
+    "messaging.operation.type",
+    "messaging.system",
+    "network.protocol.version",
+    "server.address",
+    "server.port",
+    "service.instance.id",
+    "service.name",
+    "service.version",
+    "url.full",
+    "url.path",
+    "url.scheme",
+    "url.template",
+    "user_agent.original",
+    "vcs.ref.head.revision",
+];
+
+fn wrong_redaction(tree: &Tree) -> Vec<String> {
+    let file = read(tree, COMPOSE);
+    let (keys, values) = match (patterns(&file, "blocked_key_patterns"), patterns(&file, "blocked_values")) {
+        (Ok(keys), Ok(values)) => (keys, values),
+        (Err(error), _) | (_, Err(error)) => return vec![format!("{COMPOSE}: redaction: {error}")],
+    };
+    let mut problems = Vec::new();
+    if file["processors"]["redaction"] != read(tree, GATEWAY)["processors"]["redaction"] {
+        problems.push(format!("{COMPOSE} and {GATEWAY} do not redact alike"));
+    }
+    let searchable = searchable();
+    for key in EMITTED.iter().copied().chain(searchable.iter().map(String::as_str)).filter(|key| keys.is_match(key)) {
+        problems.push(format!("{COMPOSE}: redaction would hide {key}, which the service means to be seen"));
+    }
+    for key in [
+        "authorization",
+        "http.request.header.authorization",
+        "password",
+        "db_password",
+        "api_key",
+        "x-api-key",
+        "client.secret",
+        "set-cookie",
+        "refresh_token",
+        "session.id",
+        "user.email",
+        "sentry.dsn",
+        "auth.pepper",
+    ] {
+        if !keys.is_match(key) {
+            problems.push(format!("{COMPOSE}: redaction would let {key} through"));
+        }
+    }
+    // Put together here: whole, they would look like leaks to who searches this repository for them.
+    let secrets = [
+        ["ak_01JTESTTESTTEST", "_abcdefghijklmnop"],
+        ["eyJhbGciOiJIUzI1NiJ9.", "eyJzdWIiOiIxIn0.c2ln"],
+        ["AKIA", "IOSFODNN7EXAMPLE"],
+        ["sk_live_", "4eC39HqLyjWDarjtT1zdp7dc"],
+        ["ghp_", "abcdefghijklmnopqrstuvwxyz0123456789"],
+        ["-----BEGIN RSA ", "PRIVATE KEY-----"],
+        ["Authorization: Bearer ", "abcdefghijklmnopqrstuvwxyz"],
+        ["postgres://keel_app:", "hunter2@db:5432/keel"],
+        ["4111 1111 ", "1111 1111"],
+    ];
+    for secret in secrets.map(|parts| parts.concat()).iter().filter(|secret| !values.is_match(secret)) {
+        problems.push(format!("{COMPOSE}: redaction would let `{secret}` through"));
+    }
+    let plain = [
+        r#"{"timestamp":"2026-01-02T03:04:05.678901Z","level":"INFO","message":"request_completed","trace_id":"4111111111111111411111111111111a","span_id":"4111111111111111","request_id":"01975b2c-4123-4567-8912-412345678912","route":"/v1/orders/{order_id}","status":201}"#,
+        "SELECT id, name FROM products WHERE tenant_id = $1",
+        "http://payment.example:9090/charges",
+        "Mozilla/5.0 (X11)",
+        "basic information about the bearer of bad news",
+    ];
+    for text in plain.iter().filter(|text| values.is_match(text)) {
+        problems.push(format!("{COMPOSE}: redaction would mask a part of `{text}`"));
+    }
+    problems
+}
+
+/// The statements of `transform/lines` for what is JSON.
+fn statements(file: &Value) -> Vec<String> {
+    let groups = file["processors"]["transform/lines"]["log_statements"].as_array();
+    let json = groups.into_iter().flatten().filter(|group| group["conditions"].to_string().contains("IsMatch"));
+    json.flat_map(|group| strings(&group["statements"])).map(ToOwned::to_owned).collect()
+}
+
+fn wrong_lines(tree: &Tree) -> Vec<String> {
+    let (compose, agent) = (read(tree, COMPOSE), read(tree, AGENT));
+    let mut problems = Vec::new();
+    if statements(&compose) != statements(&agent) || statements(&agent).is_empty() {
+        problems.push(format!("{COMPOSE} and {AGENT} do not make the same of a line (transform/lines)"));
+    }
+    let reference = keel(&["catalogue", "--markdown"]);
+    let every = reference.lines().find(|line| line.starts_with("Every line has ")).unwrap_or_default();
+    let field = Regex::new(r#"log\.cache\["([a-z_]+)"\]"#).unwrap();
+    for statement in statements(&agent) {
+        for found in field.captures_iter(&statement) {
+            // `severity` is a field of the events that must page.
+            if &found[1] != "severity" && !every.contains(&format!("`{}`", &found[1])) {
+                problems.push(format!("{AGENT}: no line has `{}`: {statement}", &found[1]));
+            }
+        }
+    }
+    let labels: Vec<String> =
+        read(tree, LOKI)["limits_config"]["otlp_config"]["resource_attributes"]["attributes_config"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|config| config["action"] == "index_label")
+            .flat_map(|config| strings(&config["attributes"]).into_iter().map(ToOwned::to_owned).collect::<Vec<_>>())
+            .collect();
+    if labels != ["service.name", "deployment.environment.name"] {
+        problems.push(format!(
+            "{LOKI}: the labels are {labels:?}: each value of each other one would be a stream of its own"
+        ));
+    }
+    for (path, file) in [(COMPOSE, &compose), (AGENT, &agent)] {
+        let keys = &file["processors"]["groupbyattrs"]["keys"];
+        for label in labels.iter().filter(|label| !strings(keys).contains(&label.as_str())) {
+            problems.push(format!("{path}: {label} does not reach the resource, where Loki's label comes from"));
+        }
+    }
+    problems
+}
+
+#[test]
+fn redaction_knows_secrets_from_what_is_meant_to_be_seen() {
+    none(&wrong_redaction(&Tree::checkout()));
+    caught(wrong_redaction, COMPOSE, "|token|", "|", "refresh_token");
+    caught(wrong_redaction, COMPOSE, "\\\\bak_", "\\\\bkey_", "`ak_");
+    caught(wrong_redaction, COMPOSE, "(?i)(password", "(?i)(request|password", "hide http.request");
+    caught(wrong_redaction, COMPOSE, "(?i)(password", "(?i)((password", "redaction: regex parse error");
+    caught(wrong_redaction, GATEWAY, "allow_all_keys: true", "allow_all_keys: false", "do not redact alike");
+}
+
+#[test]
+fn a_line_keeps_its_labels_few_and_gives_its_trace_to_the_record() {
+    none(&wrong_lines(&Tree::checkout()));
+    caught(wrong_lines, AGENT, "log.cache[\"trace_id\"]", "log.cache[\"trace\"]", "no line has `trace`");
+    caught(wrong_lines, COMPOSE, "log.cache[\"service\"]", "log.cache[\"name\"]", "do not make the same");
+    caught(
+        wrong_lines,
+        LOKI,
+        "            - deployment.environment.name\n",
+        "            - deployment.environment.name\n            - k8s.pod.name\n",
+        "k8s.pod.name",
+    );
+    caught(
+        wrong_lines,
+        COMPOSE,
+        "      - deployment.environment.name\n\n  # The second",
+        "\n  # The second",
+        "does not reach the resource",
+    );
+}
