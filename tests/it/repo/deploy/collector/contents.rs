@@ -109,6 +109,53 @@ fn wrong_redaction(tree: &Tree) -> Vec<String> {
     problems
 }
 
+/// What the transformation language has, of the functions, paths and enums that are used here: read in contrib's
+/// pkg/ottl (ottlfuncs, contexts/internal/ctxlog) of 0.150.
+const LANGUAGE: &[&str] = &[
+    "IsMatch",
+    "ParseJSON",
+    "SEVERITY_NUMBER_DEBUG",
+    "SEVERITY_NUMBER_ERROR",
+    "SEVERITY_NUMBER_FATAL",
+    "SEVERITY_NUMBER_INFO",
+    "SEVERITY_NUMBER_TRACE",
+    "SEVERITY_NUMBER_WARN",
+    "Time",
+    "delete_matching_keys",
+    "log.attributes",
+    "log.body",
+    "log.cache",
+    "log.severity_number",
+    "log.severity_text",
+    "log.span_id.string",
+    "log.time",
+    "log.trace_id.string",
+    "merge_maps",
+    "nil",
+    "resource.attributes",
+    "set",
+    "where",
+];
+
+/// Words of statements and conditions that the language does not have.
+fn foreign_words(path: &str, file: &Value) -> Vec<String> {
+    let text = Regex::new(r#""(?:[^"\\]|\\.)*""#).unwrap();
+    let word = Regex::new(r"[A-Za-z_][A-Za-z0-9_.]*").unwrap();
+    let groups = file["processors"]["transform/lines"]["log_statements"].as_array().into_iter().flatten();
+    let written = groups.flat_map(|group| [strings(&group["statements"]), strings(&group["conditions"])].concat());
+    let mut problems = Vec::new();
+    for statement in written {
+        let bare = text.replace_all(statement, "");
+        if bare.matches('(').count() != bare.matches(')').count() {
+            problems.push(format!("{path}: brackets of `{statement}`"));
+        }
+        for found in word.find_iter(&bare).filter(|found| !LANGUAGE.contains(&found.as_str())) {
+            problems.push(format!("{path}: OTTL knows no `{}`: {statement}", found.as_str()));
+        }
+    }
+    problems
+}
+
 /// The statements of `transform/lines` for what is JSON.
 fn statements(file: &Value) -> Vec<String> {
     let groups = file["processors"]["transform/lines"]["log_statements"].as_array();
@@ -118,7 +165,7 @@ fn statements(file: &Value) -> Vec<String> {
 
 fn wrong_lines(tree: &Tree) -> Vec<String> {
     let (compose, agent) = (read(tree, COMPOSE), read(tree, AGENT));
-    let mut problems = Vec::new();
+    let mut problems = [foreign_words(COMPOSE, &compose), foreign_words(AGENT, &agent)].concat();
     if statements(&compose) != statements(&agent) || statements(&agent).is_empty() {
         problems.push(format!("{COMPOSE} and {AGENT} do not make the same of a line (transform/lines)"));
     }
@@ -163,6 +210,14 @@ fn redaction_knows_secrets_from_what_is_meant_to_be_seen() {
     caught(wrong_redaction, COMPOSE, "(?i)(password", "(?i)(request|password", "hide http.request");
     caught(wrong_redaction, COMPOSE, "(?i)(password", "(?i)((password", "redaction: regex parse error");
     caught(wrong_redaction, GATEWAY, "allow_all_keys: true", "allow_all_keys: false", "do not redact alike");
+}
+
+#[test]
+fn a_misspelt_statement_is_caught() {
+    caught(wrong_lines, COMPOSE, "set(log.time", "set(log.timestamp", "no `log.timestamp`");
+    caught(wrong_lines, AGENT, "merge_maps(", "merge_map(", "no `merge_map`");
+    caught(wrong_lines, AGENT, "ParseJSON(log.body)", "ParseJSON(log.body", "brackets of");
+    caught(wrong_lines, COMPOSE, "SEVERITY_NUMBER_WARN", "SEVERITY_NUMBER_WARNING", "no `SEVERITY_NUMBER_WARNING`");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::repo::{
 
 /// Names of others, read in the sources and documentation of the pinned versions.
 const OTHERS: &[&str] = &[
-    // The collector: exporter/exporterhelper, receiver/receiverhelper, processor/memorylimiterprocessor, the tail sampling
+    // The collector: exporterhelper, receiverhelper, the memory limiter and the tail sampling
     // processor.
     "otelcol_exporter_enqueue_failed_log_records",
     "otelcol_exporter_enqueue_failed_spans",
