@@ -2,6 +2,8 @@
 //! [`Tree`] and returns what is wrong, so that the same check can be shown a tree with a planted fault.
 
 mod collector;
+mod image;
+mod release;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
