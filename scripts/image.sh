@@ -140,7 +140,7 @@ check_config() {
   says "$image" 'the user' '{{.Config.User}}' 65532:65532
   says "$image" 'the entrypoint' '{{.Config.Entrypoint}}' '[/usr/local/bin/keel]'
   says "$image" 'the command' '{{.Config.Cmd}}' '[serve]'
-  says "$image" 'the health check' '{{.Config.Healthcheck.Test}}' '[CMD /usr/local/bin/keel healthcheck]'
+  says "$image" 'the health check' '{{with .Config.Healthcheck}}{{.Test}}{{end}}' '[CMD /usr/local/bin/keel healthcheck]'
   says "$image" 'the list of ports' '{{range $port, $_ := .Config.ExposedPorts}}{{$port}} {{end}}' '8080/tcp 9464/tcp '
   says "$image" 'the revision' "$label.revision\"}}" "$REVISION"
   says "$image" 'the version' "$label.version\"}}" "$VERSION"

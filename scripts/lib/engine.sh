@@ -35,7 +35,7 @@ docker_unpack() {
   container=$(docker create "$1") || return 1
   docker export "$container" | tar -x --no-same-owner -C "$2" || status=1
   docker rm --force "$container" >/dev/null
-  rm -rf "$2"/{.dockerenv,dev,proc,sys}
+  rm -rf "${2:?}"/{.dockerenv,dev,proc,sys}
   return "$status"
 }
 
