@@ -148,21 +148,23 @@ check_config() {
 }
 
 check_files() {
-  local others size bundle=$IMAGE_ROOT/etc/ssl/certs/ca-certificates.crt
+  local others size limit="$LIMIT_MIB MiB" bundle=$IMAGE_ROOT/etc/ssl/certs/ca-certificates.crt
   others=$(cd "$IMAGE_ROOT" && find . -type f -perm /111 ! -path ./usr/local/bin/keel ! -name '*.so.*')
   [[ -z $others ]] || fail "there are other executables than keel: $others"
   others=$(cd "$IMAGE_ROOT" && find . \( -name sh -o -name '*ash' -o -name busybox -o -perm /6000 \))
   [[ -z $others ]] || fail "there is a shell, or a file that lends its owner's rights: $others"
-  grep -q '^-----BEGIN CERTIFICATE-----$' "$bundle" 2>/dev/null || fail "no certificates in /etc/ssl/certs/ca-certificates.crt"
+  grep -q '^-----BEGIN CERTIFICATE-----$' "$bundle" 2>/dev/null ||
+    fail "no certificates in /etc/ssl/certs/ca-certificates.crt"
   size=$(find "$IMAGE_ROOT" -type f -printf '%s\n' | awk '{ all += $1 } END { printf "%d", all / 1024 / 1024 * 10 }')
   ((!LIMITED || size <= LIMIT_MIB * 10)) || fail "$((size / 10)) MiB, more than $LIMIT_MIB MiB"
-  say "image: $((size / 10)).$((size % 10)) MiB unpacked, limit $LIMIT_MIB MiB$( ((LIMITED)) || printf ' (not held against a debug build)')"
+  ((LIMITED)) || limit="none for a debug build"
+  say "image: $((size / 10)).$((size % 10)) MiB unpacked, limit $limit"
 }
 
 # --- And do -------------------------------------------------------------------------------------------------------
 
 check_commands() {
-  local image=$1 health start found port=$WORK/port
+  local image=$1 health start found port=$WORK/port words='{{range .Config.Entrypoint}}{{.}} {{end}}'
   free_port "$port" >/dev/null
   mapfile -t VARIABLES < <("${ENGINE}_inspect" "$image" '{{range .Config.Env}}{{println .}}{{end}}' | grep .)
   VARIABLES+=("APP__ADMIN__BIND=127.0.0.1:$(cat "$port")" APP__HTTP__BIND=127.0.0.1:0)
@@ -173,7 +175,7 @@ check_commands() {
   read -ra health <<<"$("${ENGINE}_inspect" "$image" '{{range .Config.Healthcheck.Test}}{{.}} {{end}}')"
   health=("${health[@]:1}")
   expect 1 "$image" "${health[@]}"
-  read -ra start <<<"$("${ENGINE}_inspect" "$image" '{{range .Config.Entrypoint}}{{.}} {{end}}{{range .Config.Cmd}}{{.}} {{end}}')"
+  read -ra start <<<"$("${ENGINE}_inspect" "$image" "$words${words/Entrypoint/Cmd}")"
   start_service "$image" "${start[@]}"
   expect 0 "$image" "${health[@]}"
   stop_service || fail "the service ended with $? on SIGTERM: $(tail -n 20 "$WORK/service.log")"
@@ -203,7 +205,8 @@ start_service() {
   ) >"$WORK/service.log" 2>&1 &
   SERVICE=$!
   until port_is_taken "$(cat "$WORK/port")"; do
-    kill -0 "$SERVICE" 2>/dev/null && ((SECONDS < deadline)) || fail "the service does not start: $(tail -n 20 "$WORK/service.log")"
+    kill -0 "$SERVICE" 2>/dev/null && ((SECONDS < deadline)) ||
+      fail "the service does not start: $(tail -n 20 "$WORK/service.log")"
     sleep 0.1
   done
 }

@@ -121,7 +121,8 @@ make_rust_base() {
     die "the image is built with Rust $version, which is not here: rustup toolchain install $version"
   install_debian debootstrap
   say "making $name of Debian bookworm and the toolchain of this machine"
-  debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev bookworm "$base" >"$WORK/debootstrap.log" 2>&1 || {
+  debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev bookworm "$base" \
+    >"$WORK/debootstrap.log" 2>&1 || {
     tail -n 20 "$WORK/debootstrap.log" >&2
     die "debootstrap cannot make a Debian here"
   }
