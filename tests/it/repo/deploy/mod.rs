@@ -2,6 +2,7 @@
 //! [`Tree`] and returns what is wrong, so that the same check can be shown a tree with a planted fault.
 
 mod collector;
+mod dashboards;
 mod image;
 mod release;
 
