@@ -3,6 +3,8 @@
 
 mod collector;
 mod dashboards;
+mod datasources;
+mod grafana;
 mod image;
 mod release;
 

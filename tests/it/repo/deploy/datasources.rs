@@ -1,0 +1,315 @@
+//! The data sources that Grafana is provisioned with: keys that it reads, links between them that lead somewhere, and
+//! queries of links that ask for what exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::{
+    Tree, caught,
+    grafana::{
+        inspect::{self, list, text},
+        logql, promql,
+    },
+    none,
+};
+
+/// Keys of Grafana 13's documentation of provisioning and of each data source, as far as they are used or may be.
+/// Grafana takes any key and ignores what it does not know. `*` is any element of a list.
+const KEYS: &[&str] = &[
+    "access", "editable", "isDefault", "jsonData", "name", "orgId", "type", "uid", "url", "version",
+    // prometheus
+    "jsonData.alertmanagerUid", "jsonData.cacheLevel", "jsonData.disableRecordingRules",
+    "jsonData.exemplarTraceIdDestinations", "jsonData.exemplarTraceIdDestinations.*",
+    "jsonData.exemplarTraceIdDestinations.*.datasourceUid", "jsonData.exemplarTraceIdDestinations.*.name",
+    "jsonData.exemplarTraceIdDestinations.*.url", "jsonData.exemplarTraceIdDestinations.*.urlDisplayLabel",
+    "jsonData.httpMethod", "jsonData.incrementalQuerying", "jsonData.manageAlerts", "jsonData.prometheusType",
+    "jsonData.prometheusVersion", "jsonData.timeInterval", "jsonData.timeout",
+    // loki
+    "jsonData.derivedFields", "jsonData.derivedFields.*", "jsonData.derivedFields.*.datasourceUid",
+    "jsonData.derivedFields.*.matcherRegex", "jsonData.derivedFields.*.matcherType", "jsonData.derivedFields.*.name",
+    "jsonData.derivedFields.*.targetBlank", "jsonData.derivedFields.*.url", "jsonData.derivedFields.*.urlDisplayLabel",
+    "jsonData.maxLines",
+    // tempo
+    "jsonData.nodeGraph", "jsonData.nodeGraph.enabled", "jsonData.search", "jsonData.search.hide",
+    "jsonData.serviceMap", "jsonData.serviceMap.datasourceUid", "jsonData.spanBar", "jsonData.spanBar.tag",
+    "jsonData.spanBar.type", "jsonData.streamingEnabled", "jsonData.streamingEnabled.metrics",
+    "jsonData.streamingEnabled.search", "jsonData.traceQuery", "jsonData.traceQuery.spanEndTimeShift",
+    "jsonData.traceQuery.spanStartTimeShift", "jsonData.traceQuery.timeShiftEnabled", "jsonData.tracesToLogsV2",
+    "jsonData.tracesToLogsV2.customQuery", "jsonData.tracesToLogsV2.datasourceUid",
+    "jsonData.tracesToLogsV2.filterBySpanID", "jsonData.tracesToLogsV2.filterByTraceID",
+    "jsonData.tracesToLogsV2.query", "jsonData.tracesToLogsV2.spanEndTimeShift",
+    "jsonData.tracesToLogsV2.spanStartTimeShift", "jsonData.tracesToLogsV2.tags", "jsonData.tracesToLogsV2.tags.*",
+    "jsonData.tracesToLogsV2.tags.*.key", "jsonData.tracesToLogsV2.tags.*.value", "jsonData.tracesToMetrics",
+    "jsonData.tracesToMetrics.datasourceUid", "jsonData.tracesToMetrics.queries",
+    "jsonData.tracesToMetrics.queries.*", "jsonData.tracesToMetrics.queries.*.name",
+    "jsonData.tracesToMetrics.queries.*.query", "jsonData.tracesToMetrics.spanEndTimeShift",
+    "jsonData.tracesToMetrics.spanStartTimeShift", "jsonData.tracesToMetrics.tags", "jsonData.tracesToMetrics.tags.*",
+    "jsonData.tracesToMetrics.tags.*.key", "jsonData.tracesToMetrics.tags.*.value",
+    // alertmanager
+    "jsonData.handleGrafanaManagedAlerts", "jsonData.implementation",
+];
+
+/// Attributes of each span that the links take: resource attributes and semantic conventions of the server span.
+const ATTRIBUTES: &[&str] = &["service.name", "deployment.environment.name", "http.route"];
+
+/// Where each uid is served in the composed stack.
+const URLS: &[(&str, &str, &str)] = &[
+    ("alertmanager", "alertmanager", "http://alertmanager:9093"),
+    ("loki", "loki", "http://loki:3100"),
+    ("prometheus", "prometheus", "http://prometheus:9090"),
+    ("tempo", "tempo", "http://tempo:3200"),
+];
+
+const FOLDER: &str = "deploy/grafana/provisioning/datasources";
+
+/// Each data source with the path of its file, by its uid; `$$` read as Grafana reads it.
+fn sources(tree: &Tree) -> BTreeMap<String, (String, Value)> {
+    let mut found = BTreeMap::new();
+    for path in tree.files(FOLDER, ".yaml") {
+        for document in tree.yaml(&path) {
+            for source in list(&document, "/datasources") {
+                let uid = text(source, "uid").to_owned();
+                assert!(found.insert(uid.clone(), (path.clone(), source.clone())).is_none(), "{path}: `{uid}` again");
+            }
+        }
+    }
+    found
+}
+
+fn keys(value: &Value, at: &str, found: &mut BTreeSet<String>) {
+    let below = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                found.insert(below(key));
+                keys(value, &below(key), found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| keys(value, &below("*"), found)),
+        _ => (),
+    }
+}
+
+/// Values of a key anywhere in a document.
+fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                if name == key {
+                    found.extend(value.as_str());
+                }
+                all(value, key, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| all(value, key, found)),
+        _ => (),
+    }
+}
+
+fn problems(tree: &Tree) -> Vec<String> {
+    let sources = sources(tree);
+    let mut problems = Vec::new();
+    for (uid, (path, source)) in &sources {
+        let mut say = |what: String| problems.push(format!("{path}: {what}"));
+        let mut used = BTreeSet::new();
+        keys(source, "", &mut used);
+        for key in used.iter().filter(|key| !KEYS.contains(&key.as_str())) {
+            say(format!("Grafana's documentation has no `{key}`"));
+        }
+        let is = (uid.as_str(), text(source, "type"), text(source, "url"));
+        if !URLS.contains(&is) {
+            say(format!("{is:?} is not a data source of the stack: {URLS:?}"));
+        }
+        if source["editable"] != false {
+            say(format!("`{uid}` can be edited: what is changed by hand is lost"));
+        }
+        let mut named = Vec::new();
+        all(source, "datasourceUid", &mut named);
+        all(source, "alertmanagerUid", &mut named);
+        for other in named.into_iter().filter(|other| !sources.contains_key(*other)) {
+            say(format!("the link to `{other}` leads to no data source"));
+        }
+        // Grafana puts variables of its environment in, and there is none.
+        for text in strings(source) {
+            if Regex::new(r"(^|[^$])(\$\$)*\$([^$]|$)").unwrap().is_match(text) {
+                say(format!("a single `$` in `{text}`: Grafana replaces it, write `$$`"));
+            }
+        }
+        lines(source).into_iter().chain(traces(source)).for_each(say);
+    }
+    for (uid, ..) in URLS.iter().filter(|(uid, ..)| !sources.contains_key(*uid)) {
+        problems.push(format!("{FOLDER}: no data source `{uid}`"));
+    }
+    problems
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Object(map) => map.values().flat_map(strings).collect(),
+        Value::Array(values) => values.iter().flat_map(strings).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// From metrics and lines to traces: the label of exemplars, and a field that lines have, as they write it.
+fn lines(source: &Value) -> Vec<String> {
+    let mut problems = Vec::new();
+    for exemplar in list(source, "/jsonData/exemplarTraceIdDestinations") {
+        // openmetrics.rs writes `# {trace_id="…",span_id="…"}`.
+        if text(exemplar, "name") != "trace_id" {
+            problems.push(format!("exemplars have no label `{}`, but `trace_id`", text(exemplar, "name")));
+        }
+    }
+    for derived in list(source, "/jsonData/derivedFields") {
+        let pattern = text(derived, "matcherRegex");
+        let field = Regex::new(r#"^"([a-z_]+)":"#).unwrap().captures(pattern).map(|found| found[1].to_owned());
+        match field {
+            Some(field) if logql::is_field(&field) => {
+                let line = format!(r#"{{"level":"info","{field}":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"00f067aa0ba902b7"}}"#);
+                let taken = Regex::new(pattern).unwrap().captures(&line).and_then(|found| Some(found.get(1)?.as_str().len()));
+                if taken != Some(32) {
+                    problems.push(format!("`{pattern}` does not take the 32 digits of a trace id from `{line}`"));
+                }
+            }
+            Some(field) => problems.push(format!("lines have no field `{field}` for `{pattern}`")),
+            None => problems.push(format!("`{pattern}` names no field of a JSON line")),
+        }
+    }
+    problems
+}
+
+/// From traces to lines and metrics.
+fn traces(source: &Value) -> Vec<String> {
+    let mut problems = Vec::new();
+    let tags = |key: &str| -> Vec<(String, String)> {
+        let tags = list(source, &format!("/jsonData/{key}/tags")).iter();
+        tags.map(|tag| (text(tag, "key").to_owned(), text(tag, "value").to_owned())).collect()
+    };
+    for (attribute, _) in tags("tracesToLogsV2").iter().chain(&tags("tracesToMetrics")) {
+        if !ATTRIBUTES.contains(&attribute.as_str()) {
+            problems.push(format!("spans have no `{attribute}` to link by"));
+        }
+    }
+    // As Grafana fills it in when a span is clicked.
+    let filled = |query: &str, tags: &[(String, String)]| {
+        let pairs: Vec<String> = tags.iter().map(|(_, label)| format!(r#"{label}="x""#)).collect();
+        let query = query.replace("$$", "$").replace("${__tags}", &pairs.join(",")).replace("$__tags", &pairs.join(","));
+        query.replace("${__trace.traceId}", "4bf92f3577b34da6a3ce929d0e0e4736")
+    };
+    let query = source.pointer("/jsonData/tracesToLogsV2/query").and_then(Value::as_str);
+    if let Some(query) = query.map(|query| filled(query, &tags("tracesToLogsV2"))) {
+        problems.extend(logql::problems(&query));
+        if query.contains('$') {
+            problems.push(format!("`{query}`: a variable that the link does not have"));
+        }
+    }
+    for query in list(source, "/jsonData/tracesToMetrics/queries") {
+        let found = promql::look(&filled(text(query, "query"), &tags("tracesToMetrics")));
+        problems.extend(found.problems.into_iter().map(|problem| format!("{}: {problem}", text(query, "name"))));
+    }
+    problems
+}
+
+/// Each data source that a dashboard asks is provisioned, with its type.
+fn asked(tree: &Tree) -> Vec<String> {
+    let sources = sources(tree);
+    let mut problems = Vec::new();
+    for dashboard in inspect::dashboards(tree) {
+        let mut references = Vec::new();
+        datasources(&dashboard.json, &mut references);
+        for reference in references.into_iter().filter(|reference| reference["uid"] != "-- Grafana --") {
+            let provisioned = sources.get(text(reference, "uid"));
+            if !provisioned.is_some_and(|(_, source)| source["type"] == reference["type"]) {
+                problems.push(format!("{}: the data source {reference} is not provisioned", dashboard.path));
+            }
+        }
+        for panel in dashboard.panels() {
+            for target in list(panel, "/targets").iter().filter(|target| target["datasource"]["uid"].is_null()) {
+                problems.push(format!("{}: {} {target}: no data source", dashboard.path, text(panel, "title")));
+            }
+        }
+    }
+    problems
+}
+
+fn datasources<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(map) => {
+            found.extend(map.get("datasource"));
+            map.values().for_each(|value| datasources(value, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| datasources(value, found)),
+        _ => (),
+    }
+}
+
+/// Where Grafana finds the dashboards.
+fn provider(tree: &Tree) -> Vec<String> {
+    const KEYS: &[&str] = &[
+        "allowUiUpdates", "disableDeletion", "folder", "folderUid", "name", "options", "options.foldersFromFilesStructure",
+        "options.path", "orgId", "type", "updateIntervalSeconds",
+    ];
+    let mut problems = Vec::new();
+    for path in tree.files("deploy/grafana/provisioning/dashboards", ".yaml") {
+        for provider in tree.yaml(&path).iter().flat_map(|document| list(document, "/providers")) {
+            let mut used = BTreeSet::new();
+            keys(provider, "", &mut used);
+            problems.extend(
+                used.iter()
+                    .filter(|key| !KEYS.contains(&key.as_str()))
+                    .map(|key| format!("{path}: Grafana's documentation has no `{key}`")),
+            );
+            if provider["allowUiUpdates"] != false {
+                problems.push(format!("{path}: a change in the browser would be lost: allowUiUpdates is not false"));
+            }
+        }
+    }
+    problems
+}
+
+#[test]
+fn data_sources_are_linked_and_their_links_lead_somewhere() {
+    none(&problems(&Tree::checkout()));
+}
+
+#[test]
+fn dashboards_ask_data_sources_that_are_provisioned() {
+    none(&asked(&Tree::checkout()));
+}
+
+#[test]
+fn dashboards_are_provisioned_from_files() {
+    none(&provider(&Tree::checkout()));
+    caught(provider, "deploy/grafana/provisioning/dashboards/keel.yaml", "allowUiUpdates:", "allowUiUpdate:", "no `allowUiUpdate`");
+}
+
+#[test]
+fn a_wrong_name_in_a_data_source_is_caught() {
+    let file = |name: &str| format!("{FOLDER}/{name}.yaml");
+    let (prometheus, loki, tempo) = (file("prometheus"), file("loki"), file("tempo"));
+    caught(problems, &prometheus, "datasourceUid: tempo", "datasourceUid: temp", "the link to `temp`");
+    caught(problems, &prometheus, "alertmanagerUid: alertmanager", "alertmanagerUid: alerts", "the link to `alerts`");
+    caught(problems, &prometheus, "name: trace_id", "name: traceID", "no label `traceID`");
+    caught(problems, &prometheus, ":9090", ":9091", "not a data source of the stack");
+    caught(problems, &loki, "derivedFields", "derivedField", "no `jsonData.derivedField`");
+    caught(problems, &loki, "\"trace_id\":\"", "\"traceId\":\"", "names no field");
+    caught(problems, &loki, "\"trace_id\":\"", "\"traceid\":\"", "no field `traceid`");
+    caught(problems, &loki, "{32}", "{16}", "does not take the 32 digits");
+    caught(problems, &loki, "$${__value.raw}", "${__value.raw}", "write `$$`");
+    caught(problems, &tempo, "value: service_name", "value: service", "no stream label `service`");
+    caught(problems, &tempo, "value: http_route", "value: route", "no label `route`");
+    caught(problems, &tempo, "key: http.route", "key: http.path", "no `http.path`");
+    caught(problems, &tempo, "db_queries_per_request_sum", "db_queries_sum", "no series `db_queries_sum`");
+    caught(problems, &tempo, "$${__trace.traceId}", "$${__trace.id}", "a variable that the link does not have");
+    caught(problems, &tempo, "tracesToLogsV2", "tracesToLogsV3", "no `jsonData.tracesToLogsV3`");
+}
+
+#[test]
+fn a_wrong_uid_in_a_dashboard_is_caught() {
+    caught(asked, "deploy/grafana/dashboards/red.json", "\"uid\": \"prometheus\"", "\"uid\": \"prom\"", "\"uid\":\"prom\"");
+    caught(asked, "deploy/grafana/dashboards/logs.json", "\"type\": \"loki\"", "\"type\": \"lok\"", "not provisioned");
+    caught(asked, &format!("{FOLDER}/loki.yaml"), "uid: loki", "uid: logs", "\"uid\":\"loki\"");
+}

@@ -1,0 +1,156 @@
+//! Which series and labels exist: the service's own from `keel catalogue`, and of what others export the part that
+//! dashboards use. A name of an exporter stands here only if both Debian's package, which `make dashboards-check`
+//! runs, and the pinned image have it.
+
+use std::collections::BTreeSet;
+
+use super::super::code;
+
+/// What Prometheus adds to each series it scrapes.
+pub const TARGET: &[&str] = &["job", "instance", "environment"];
+/// What it adds in a cluster besides.
+pub const CLUSTER: &[&str] = &["namespace", "pod"];
+
+pub struct Exporter {
+    /// Value of `job`; empty where series are not scraped with one that is known.
+    pub job: &'static str,
+    /// Where it runs, if not beside every service.
+    pub only_in: Option<&'static str>,
+    pub series: &'static [(&'static str, &'static [&'static str])],
+}
+
+/// postgres-exporter 0.11.1 and 0.20.1.
+const POSTGRES: Exporter = Exporter {
+    job: "postgres",
+    only_in: None,
+    series: &[
+        ("pg_up", &[]),
+        ("pg_database_size_bytes", &["datname"]),
+        ("pg_locks_count", &["datname", "mode"]),
+        ("pg_settings_max_connections", &[]),
+        ("pg_stat_activity_count", &["datname", "state"]),
+        ("pg_stat_activity_max_tx_duration", &["datname", "state"]),
+        ("pg_stat_database_blks_hit", &["datname"]),
+        ("pg_stat_database_blks_read", &["datname"]),
+        ("pg_stat_database_deadlocks", &["datname"]),
+        ("pg_stat_database_temp_bytes", &["datname"]),
+        ("pg_stat_database_tup_deleted", &["datname"]),
+        ("pg_stat_database_tup_fetched", &["datname"]),
+        ("pg_stat_database_tup_inserted", &["datname"]),
+        ("pg_stat_database_tup_updated", &["datname"]),
+        ("pg_stat_database_xact_commit", &["datname"]),
+        ("pg_stat_database_xact_rollback", &["datname"]),
+    ],
+};
+
+/// redis-exporter 1.45.0 and 1.88.0.
+const REDIS: Exporter = Exporter {
+    job: "redis",
+    only_in: None,
+    series: &[
+        ("redis_up", &[]),
+        ("redis_blocked_clients", &[]),
+        ("redis_commands_duration_seconds_total", &["cmd"]),
+        ("redis_commands_total", &["cmd"]),
+        ("redis_connected_clients", &[]),
+        ("redis_db_keys", &["db"]),
+        ("redis_evicted_keys_total", &[]),
+        ("redis_expired_keys_total", &[]),
+        ("redis_keyspace_hits_total", &[]),
+        ("redis_keyspace_misses_total", &[]),
+        ("redis_memory_max_bytes", &[]),
+        ("redis_memory_used_bytes", &[]),
+        ("redis_rejected_connections_total", &[]),
+    ],
+};
+
+/// OpenTelemetry Collector 0.159. Whether a counter ends in `_total` depends on how its reader is configured, so
+/// queries match both.
+const COLLECTOR: Exporter = Exporter {
+    job: "otel-collector",
+    only_in: Some("stack"),
+    series: &[
+        ("otelcol_exporter_queue_capacity", &["exporter"]),
+        ("otelcol_exporter_queue_size", &["exporter"]),
+        ("otelcol_exporter_send_failed_spans", &["exporter"]),
+        ("otelcol_exporter_send_failed_spans_total", &["exporter"]),
+        ("otelcol_exporter_send_failed_log_records", &["exporter"]),
+        ("otelcol_exporter_send_failed_log_records_total", &["exporter"]),
+        ("otelcol_exporter_sent_spans", &["exporter"]),
+        ("otelcol_exporter_sent_spans_total", &["exporter"]),
+        ("otelcol_exporter_sent_log_records", &["exporter"]),
+        ("otelcol_exporter_sent_log_records_total", &["exporter"]),
+        ("otelcol_receiver_accepted_spans", &["receiver", "transport"]),
+        ("otelcol_receiver_accepted_spans_total", &["receiver", "transport"]),
+        ("otelcol_receiver_accepted_log_records", &["receiver", "transport"]),
+        ("otelcol_receiver_accepted_log_records_total", &["receiver", "transport"]),
+        ("otelcol_receiver_refused_spans", &["receiver", "transport"]),
+        ("otelcol_receiver_refused_spans_total", &["receiver", "transport"]),
+    ],
+};
+
+/// Metrics that Tempo 3.0 makes of traces and writes to Prometheus.
+const TEMPO: Exporter = Exporter {
+    job: "",
+    only_in: Some("stack"),
+    series: &[
+        ("traces_service_graph_request_total", &["client", "server", "connection_type"]),
+        ("traces_service_graph_request_failed_total", &["client", "server", "connection_type"]),
+        ("traces_spanmetrics_calls_total", &["service", "span_name", "span_kind", "status_code"]),
+        ("traces_spanmetrics_latency_bucket", &["service", "span_name", "span_kind", "status_code", "le"]),
+    ],
+};
+
+/// The kubelet's cAdvisor.
+const CADVISOR: Exporter = Exporter {
+    job: "",
+    only_in: Some("cluster"),
+    series: &[
+        ("container_cpu_cfs_throttled_periods_total", &["namespace", "pod", "container"]),
+        ("container_cpu_cfs_periods_total", &["namespace", "pod", "container"]),
+        ("container_fs_reads_bytes_total", &["namespace", "pod", "container", "device"]),
+        ("container_fs_writes_bytes_total", &["namespace", "pod", "container", "device"]),
+        ("container_memory_working_set_bytes", &["namespace", "pod", "container"]),
+        ("container_network_receive_bytes_total", &["namespace", "pod", "interface"]),
+        ("container_network_transmit_bytes_total", &["namespace", "pod", "interface"]),
+    ],
+};
+
+/// Prometheus' own.
+const PROMETHEUS: Exporter = Exporter {
+    job: "",
+    only_in: None,
+    series: &[("up", &[]), ("scrape_duration_seconds", &[]), ("ALERTS", &["alertname", "alertstate", "severity"])],
+};
+
+const EXPORTERS: [&Exporter; 6] = [&POSTGRES, &REDIS, &COLLECTOR, &TEMPO, &CADVISOR, &PROMETHEUS];
+
+fn exporter(series: &str) -> Option<(&'static Exporter, &'static [&'static str])> {
+    EXPORTERS.into_iter().find_map(|exporter| {
+        exporter.series.iter().find(|(name, _)| *name == series).map(|(_, labels)| (exporter, *labels))
+    })
+}
+
+/// The value of `job` that a series of an exporter has.
+pub fn job(series: &str) -> Option<&'static str> {
+    exporter(series).map(|(exporter, _)| exporter.job).filter(|job| !job.is_empty())
+}
+
+/// `stack` or `cluster`: where a series exists, if not wherever the service runs.
+pub fn only_in(series: &str) -> Option<&'static str> {
+    exporter(series).and_then(|(exporter, _)| exporter.only_in)
+}
+
+/// All labels a series has in Prometheus. None: there is no such series.
+pub fn labels(series: &str) -> Option<BTreeSet<String>> {
+    let target = TARGET.iter().chain(CLUSTER).map(|label| (*label).to_owned());
+    if let Some((_, own)) = exporter(series) {
+        return Some(own.iter().map(|label| (*label).to_owned()).chain(target).collect());
+    }
+    let own = code().labels(series)?;
+    // A label of the target's name is moved out of its way.
+    let taken = |label: String| {
+        if TARGET.contains(&label.as_str()) || CLUSTER.contains(&label.as_str()) { format!("exported_{label}") } else { label }
+    };
+    Some(own.into_iter().map(taken).chain(target).collect())
+}
