@@ -15,7 +15,7 @@ use super::{
     grafana::{
         generate,
         inspect::{self, Dashboard, list, text},
-        logql, promql,
+        layout, logql, promql,
     },
     none,
 };
@@ -24,9 +24,7 @@ use super::{
 const UNUSED: &[(&str, &str)] = &[];
 
 /// Grafana's names of units; it shows a name it does not know behind the figure.
-const UNITS: &[&str] = &[
-    "Bps", "bytes", "dateTimeFromNow", "eps", "none", "ops", "percentunit", "reqps", "s", "short",
-];
+const UNITS: &[&str] = &["Bps", "bytes", "dateTimeFromNow", "eps", "none", "ops", "percentunit", "reqps", "s", "short"];
 
 fn fresh(tree: &Tree) -> Vec<String> {
     let made = match generate::all(tree) {
@@ -37,7 +35,9 @@ fn fresh(tree: &Tree) -> Vec<String> {
     let differs = made.iter().filter(|(path, text)| !there.contains(path) || tree.text(path) != **text);
     let mut problems: Vec<String> =
         differs.map(|(path, _)| format!("{path} is not what its source makes: run `make docs`")).collect();
-    problems.extend(there.iter().filter(|path| !made.contains_key(*path)).map(|path| format!("{path} has no source")));
+    problems.extend(
+        there.iter().filter(|path| !made.contains_key(*path)).map(|path| format!("{path} has no source: delete it")),
+    );
     problems
 }
 
@@ -77,28 +77,9 @@ fn shape(tree: &Tree) -> Vec<String> {
                 say(format!("panel `{title}` has no query"));
             }
         }
-        overlaps(list(&dashboard.json, "/panels")).into_iter().for_each(&mut say);
+        layout::overlaps(list(&dashboard.json, "/panels")).into_iter().for_each(&mut say);
         for row in list(&dashboard.json, "/panels").iter().filter(|panel| panel["type"] == "row") {
-            overlaps(list(row, "/panels")).into_iter().for_each(&mut say);
-        }
-    }
-    problems
-}
-
-fn overlaps(panels: &[Value]) -> Vec<String> {
-    let at = |panel: &Value, key: &str| panel["gridPos"][key].as_u64().unwrap_or(u64::MAX / 4);
-    let mut problems = Vec::new();
-    for (index, one) in panels.iter().enumerate() {
-        if at(one, "x") + at(one, "w") > 24 {
-            problems.push(format!("panel `{}` is wider than the 24 columns", text(one, "title")));
-        }
-        for other in &panels[index + 1..] {
-            let apart = |start, size| {
-                at(one, start) + at(one, size) <= at(other, start) || at(other, start) + at(other, size) <= at(one, start)
-            };
-            if !apart("x", "w") && !apart("y", "h") {
-                problems.push(format!("panels `{}` and `{}` overlap", text(one, "title"), text(other, "title")));
-            }
+            layout::overlaps(list(row, "/panels")).into_iter().for_each(&mut say);
         }
     }
     problems
@@ -197,7 +178,8 @@ fn links(tree: &Tree) -> Vec<String> {
                 .collect();
             for link in list(panel, "/links").iter().chain(list(panel, "/fieldConfig/defaults/links")) {
                 let url = text(link, "url");
-                let Some(there) = target.captures(url).and_then(|found| variables.get(found.get(1).unwrap().as_str())) else {
+                let Some(there) = target.captures(url).and_then(|found| variables.get(found.get(1).unwrap().as_str()))
+                else {
                     say(format!("the link `{url}` leads to no dashboard"));
                     continue;
                 };
@@ -287,11 +269,29 @@ fn a_panel_without_unit_description_query_or_room_is_caught() {
 #[test]
 fn a_wrong_name_in_a_query_is_caught() {
     let red = "deploy/grafana/dashboards/red.json";
-    caught(names, red, "http_server_active_requests", "http_server_active_request", "no series `http_server_active_request`");
-    caught(names, red, "http_server_request_duration_seconds_count{", "http_server_request_duration_seconds{", "no series");
+    caught(
+        names,
+        red,
+        "http_server_active_requests",
+        "http_server_active_request",
+        "no series `http_server_active_request`",
+    );
+    caught(
+        names,
+        red,
+        "http_server_request_duration_seconds_count{",
+        "http_server_request_duration_seconds{",
+        "no series",
+    );
     caught(names, red, "by (http_route)", "by (route)", "groups by `route`");
     caught(names, red, "http_response_status_code=~", "status=~", "has no label `status`");
-    caught(names, red, "\"legendFormat\": \"{{http_route}}\"", "\"legendFormat\": \"{{route}}\"", "legend names `route`");
+    caught(
+        names,
+        red,
+        "\"legendFormat\": \"{{http_route}}\"",
+        "\"legendFormat\": \"{{route}}\"",
+        "legend names `route`",
+    );
     caught(names, red, "sum by (le", "sum by (instance", "histogram_quantile needs the label `le`");
     caught(names, red, "resource.service.name", "resource.service.nam", "no span has `resource.service.nam`");
     let logs = "deploy/grafana/dashboards/logs.json";

@@ -109,11 +109,13 @@ fn panels(name: &str, dashboard: &Dashboard, shared: &Shared) -> Result<Vec<Valu
         y += 1;
         let (mut inside, mut x, mut line) = (Vec::new(), 0, 0);
         for panel in &row.panels {
-            let (width, height) = (panel.width.unwrap_or(default_width(panel)), panel.height.unwrap_or(default_height(panel)));
+            let (width, height) =
+                (panel.width.unwrap_or(default_width(panel)), panel.height.unwrap_or(default_height(panel)));
             if x + width > COLUMNS {
                 (x, y, line) = (0, y + line, 0);
             }
-            let mut value = panel::make(panel, shared).map_err(|problem| format!("panel `{}`: {problem}", panel.title))?;
+            let mut value =
+                panel::make(panel, shared).map_err(|problem| format!("panel `{}`: {problem}", panel.title))?;
             value["gridPos"] = json!({"h": height, "w": width, "x": x, "y": y});
             value["id"] = id(name, &panel.title).into();
             inside.push(value);
@@ -170,7 +172,6 @@ fn variable(name: &str, shared: &Shared) -> Result<Value, String> {
             let query = shared.query(query)?;
             value["type"] = "query".into();
             value["datasource"] = json!({"type": "prometheus", "uid": "prometheus"});
-            value["definition"] = query.clone().into();
             // 1: a label_values() query, as the editor writes it.
             value["query"] = json!({"qryType": 1, "query": query, "refId": format!("variable-{name}")});
             // When the time range changes, so do the routes and tenants that exist.
@@ -180,13 +181,14 @@ fn variable(name: &str, shared: &Shared) -> Result<Value, String> {
         (None, Some(choices), None, None) => {
             value["type"] = "custom".into();
             value["query"] = choices.join(",").into();
-            value["options"] = choices.iter().map(|text| json!({"selected": false, "text": text, "value": text})).collect();
+            value["options"] =
+                choices.iter().map(|text| json!({"selected": false, "text": text, "value": text})).collect();
         }
         (None, None, Some(text), None) | (None, None, None, Some(text)) => {
             let option = json!({"selected": true, "text": text, "value": text});
             value["type"] = if variable.text.is_some() { "textbox" } else { "constant" }.into();
             value["query"] = text.clone().into();
-            value["options"] = json!([option.clone()]);
+            value["options"] = json!([option]);
             value["current"] = option;
             if variable.constant.is_some() {
                 value["hide"] = 2.into();

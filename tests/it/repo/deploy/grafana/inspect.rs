@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::{super::Tree, promql, vocabulary};
 
 /// What Grafana fills in itself, as for a system that runs for two minutes.
-const BUILT_IN: &[(&str, &str)] = &[("__auto", "15s"), ("__interval", "15s"), ("__range", "2m"), ("__rate_interval", "30s")];
+const BUILT_IN: &[(&str, &str)] =
+    &[("__auto", "15s"), ("__interval", "15s"), ("__range", "2m"), ("__rate_interval", "30s")];
 
 pub struct Dashboard {
     /// Name of the file: `red`.
@@ -88,8 +89,7 @@ impl Dashboard {
 
 static VARIABLE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?:[.:][^}]*)?\})").unwrap());
-static LABEL_VALUES: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^label_values\((.+),\s*([a-z_]+)\)$").unwrap());
+static LABEL_VALUES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^label_values\((.+),\s*([a-z_]+)\)$").unwrap());
 
 fn name_in<'a>(found: &'a regex::Captures<'_>) -> &'a str {
     found.get(1).or_else(|| found.get(2)).map_or("", |name| name.as_str())

@@ -16,18 +16,64 @@ pub const STREAM: &[&str] = &["service_name", "deployment_environment_name"];
 
 /// What every line can have besides an event's own fields: contract.md, Logs.
 const CONTEXT: &[&str] = &[
-    "timestamp", "level", "message", "target", "service", "environment", "version", "trace_id", "span_id", "sampled",
-    "request_id", "correlation_id", "tenant_id", "principal_id", "method", "route", "path", "job",
+    "timestamp",
+    "level",
+    "message",
+    "target",
+    "service",
+    "environment",
+    "version",
+    "trace_id",
+    "span_id",
+    "sampled",
+    "request_id",
+    "correlation_id",
+    "tenant_id",
+    "principal_id",
+    "method",
+    "route",
+    "path",
+    "job",
 ];
 
 const WORDS: &[&str] = &[
-    "and", "avg", "avg_over_time", "bottomk", "by", "bytes_over_time", "count", "count_over_time", "drop", "json", "keep",
-    "line_format", "max", "max_over_time", "min", "or", "quantile_over_time", "rate", "sum", "sum_over_time", "topk",
-    "unwrap", "without", "__error__",
+    "and",
+    "avg",
+    "avg_over_time",
+    "bottomk",
+    "by",
+    "bytes_over_time",
+    "count",
+    "count_over_time",
+    "drop",
+    "json",
+    "keep",
+    "line_format",
+    "max",
+    "max_over_time",
+    "min",
+    "or",
+    "quantile_over_time",
+    "rate",
+    "sum",
+    "sum_over_time",
+    "topk",
+    "unwrap",
+    "without",
+    "__error__",
 ];
 
 /// Attributes of spans and resources that queries may use, besides those the catalogue calls searchable.
-const SPAN: &[&str] = &["resource.service.name", "resource.deployment.environment.name", "status", "error", "duration", "name", "kind", "server"];
+const SPAN: &[&str] = &[
+    "resource.service.name",
+    "resource.deployment.environment.name",
+    "status",
+    "error",
+    "duration",
+    "name",
+    "kind",
+    "server",
+];
 
 /// What the binary says of lines and spans.
 struct Known {

@@ -4,6 +4,7 @@
 
 pub mod generate;
 pub mod inspect;
+pub mod layout;
 pub mod logql;
 mod panel;
 pub mod promql;

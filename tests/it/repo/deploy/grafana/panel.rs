@@ -167,7 +167,14 @@ fn options(panel: &Panel) -> Value {
         Kind::Heatmap => json!({
             "calculate": false,
             "cellGap": 1,
-            "color": {"exponent": 0.5, "fill": "dark-orange", "mode": "scheme", "scheme": "Oranges", "steps": 64},
+            "color": {
+                "exponent": 0.5,
+                "fill": "dark-orange",
+                "mode": "scheme",
+                "reverse": false,
+                "scheme": "Oranges",
+                "steps": 64,
+            },
             "exemplars": {"color": "rgba(255,0,255,0.7)"},
             "legend": {"show": true},
             "tooltip": {"mode": "single", "yHistogram": false},

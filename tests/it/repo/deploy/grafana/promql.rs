@@ -84,42 +84,26 @@ impl Found {
     }
 
     fn selector(&mut self, selector: &VectorSelector) -> BTreeSet<String> {
-        let matchers: Vec<_> =
-            selector.matchers.matchers.iter().chain(selector.matchers.or_matchers.iter().flatten()).collect();
-        let names: Vec<String> = match &selector.name {
-            Some(name) => vec![name.clone()],
-            // A name and its variant: `{__name__=~"sent_spans(_total)?"}`.
-            None => matchers
-                .iter()
-                .filter(|matcher| matcher.name == "__name__")
-                .flat_map(|matcher| match matcher.value.strip_suffix("(_total)?") {
-                    Some(base) => vec![base.to_owned(), format!("{base}_total")],
-                    None => vec![matcher.value.clone()],
-                })
-                .collect(),
-        };
-        let mut all = BTreeSet::new();
-        for name in &names {
-            let Some(labels) = vocabulary::labels(name) else {
-                self.problems.push(format!("there is no series `{name}`; docs/telemetry.md has the metrics"));
-                continue;
-            };
-            for matcher in matchers.iter().filter(|matcher| matcher.name != "__name__") {
-                if !labels.contains(&matcher.name) {
-                    self.problems.push(format!("`{name}` has no label `{}`, only {}", matcher.name, list(&labels)));
-                }
-                let job = vocabulary::job(name);
-                if matcher.name == "job" && job.is_some_and(|job| matcher.op != MatchOp::Equal || matcher.value != job) {
-                    self.problems.push(format!("`{name}` comes with job=\"{}\"", job.unwrap_or_default()));
-                }
-            }
-            self.series.insert(name.clone());
-            all.extend(labels);
-        }
-        if names.is_empty() {
+        let matchers = selector.matchers.matchers.iter().chain(selector.matchers.or_matchers.iter().flatten());
+        let Some(name) = &selector.name else {
             self.problems.push("a selector without a name reads everything".to_owned());
+            return BTreeSet::new();
+        };
+        let Some(labels) = vocabulary::labels(name) else {
+            self.problems.push(format!("there is no series `{name}`; docs/telemetry.md has the metrics"));
+            return BTreeSet::new();
+        };
+        let job = vocabulary::job(name);
+        for matcher in matchers {
+            if !labels.contains(&matcher.name) {
+                self.problems.push(format!("`{name}` has no label `{}`, only {}", matcher.name, list(&labels)));
+            }
+            if matcher.name == "job" && job.is_some_and(|job| matcher.op != MatchOp::Equal || matcher.value != job) {
+                self.problems.push(format!("`{name}` comes with job=\"{}\"", job.unwrap_or_default()));
+            }
         }
-        all
+        self.series.insert(name.clone());
+        labels
     }
 
     fn known(&mut self, labels: &[String], of: &BTreeSet<String>, what: &str) -> BTreeSet<String> {

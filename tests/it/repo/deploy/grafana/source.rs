@@ -68,9 +68,10 @@ pub struct Row {
     pub panels: Vec<Panel>,
 }
 
-#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
+    #[default]
     Timeseries,
     Stat,
     Table,
@@ -85,7 +86,7 @@ pub enum Kind {
 pub struct Panel {
     pub title: String,
     pub description: String,
-    #[serde(rename = "type")]
+    #[serde(default, rename = "type")]
     pub kind: Kind,
     pub unit: String,
     /// Of 24 columns.
@@ -150,13 +151,14 @@ impl Shared {
     pub fn query(&self, text: &str) -> Result<String, String> {
         let mut missing = None;
         let fragment = Regex::new("<([a-z_]+)>").unwrap();
-        let whole = fragment.replace_all(text.trim(), |found: &regex::Captures<'_>| match self.fragments.get(&found[1]) {
-            Some(fragment) => fragment.clone(),
-            None => {
-                missing = Some(found[1].to_owned());
-                String::new()
-            }
-        });
+        let whole =
+            fragment.replace_all(text.trim(), |found: &regex::Captures<'_>| match self.fragments.get(&found[1]) {
+                Some(fragment) => fragment.clone(),
+                None => {
+                    missing = Some(found[1].to_owned());
+                    String::new()
+                }
+            });
         match missing {
             Some(name) => Err(format!("no fragment `{name}`; {SHARED} has the fragments")),
             None => Ok(Regex::new(r"\s*\n\s*").unwrap().replace_all(&whole, " ").into_owned()),
