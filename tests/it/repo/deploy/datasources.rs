@@ -70,7 +70,7 @@ const URLS: &[(&str, &str, &str)] = &[
 const FOLDER: &str = "deploy/grafana/provisioning/datasources";
 
 /// Each data source with the path of its file, by its uid; `$$` read as Grafana reads it.
-fn sources(tree: &Tree) -> BTreeMap<String, (String, Value)> {
+pub fn sources(tree: &Tree) -> BTreeMap<String, (String, Value)> {
     let mut found = BTreeMap::new();
     for path in tree.files(FOLDER, ".yaml") {
         for document in tree.yaml(&path) {
@@ -83,7 +83,7 @@ fn sources(tree: &Tree) -> BTreeMap<String, (String, Value)> {
     found
 }
 
-fn keys(value: &Value, at: &str, found: &mut BTreeSet<String>) {
+pub fn keys(value: &Value, at: &str, found: &mut BTreeSet<String>) {
     let below = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
     match value {
         Value::Object(map) => {
@@ -257,28 +257,6 @@ fn datasources<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
     }
 }
 
-/// Where Grafana finds the dashboards.
-fn provider(tree: &Tree) -> Vec<String> {
-    const KEYS: &str = "allowUiUpdates disableDeletion folder folderUid name options options.foldersFromFilesStructure \
-                        options.path orgId type updateIntervalSeconds";
-    let mut problems = Vec::new();
-    for path in tree.files("deploy/grafana/provisioning/dashboards", ".yaml") {
-        for provider in tree.yaml(&path).iter().flat_map(|document| list(document, "/providers")) {
-            let mut used = BTreeSet::new();
-            keys(provider, "", &mut used);
-            problems.extend(
-                used.iter()
-                    .filter(|key| !KEYS.split_whitespace().any(|known| known == *key))
-                    .map(|key| format!("{path}: Grafana's documentation has no `{key}`")),
-            );
-            if provider["allowUiUpdates"] != false {
-                problems.push(format!("{path}: a change in the browser would be lost: allowUiUpdates is not false"));
-            }
-        }
-    }
-    problems
-}
-
 #[test]
 fn data_sources_are_linked_and_their_links_lead_somewhere() {
     none(&problems(&Tree::checkout()));
@@ -287,18 +265,6 @@ fn data_sources_are_linked_and_their_links_lead_somewhere() {
 #[test]
 fn dashboards_ask_data_sources_that_are_provisioned() {
     none(&asked(&Tree::checkout()));
-}
-
-#[test]
-fn dashboards_are_provisioned_from_files() {
-    none(&provider(&Tree::checkout()));
-    caught(
-        provider,
-        "deploy/grafana/provisioning/dashboards/keel.yaml",
-        "allowUiUpdates:",
-        "allowUiUpdate:",
-        "no `allowUiUpdate`",
-    );
 }
 
 #[test]

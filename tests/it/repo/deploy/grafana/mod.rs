@@ -8,5 +8,6 @@ pub mod layout;
 pub mod logql;
 mod panel;
 pub mod promql;
+mod provisioning;
 pub mod source;
 pub mod vocabulary;

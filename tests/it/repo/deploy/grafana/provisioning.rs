@@ -1,0 +1,92 @@
+//! Grafana in the composed stack: it finds the files here where it looks for them, and its data sources are the
+//! services that run beside it.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{
+    super::{Tree, caught, datasources, none},
+    inspect::{list, text},
+};
+
+const PROVIDERS: &str = "deploy/grafana/provisioning/dashboards";
+const COMPOSE: &str = "deploy/compose.observability.yaml";
+const PROMETHEUS: &str = "deploy/prometheus/prometheus.yaml";
+
+/// Keys of a provider of dashboards in Grafana's documentation.
+const KEYS: &str = "allowUiUpdates disableDeletion folder folderUid name options options.foldersFromFilesStructure \
+                    options.path orgId type updateIntervalSeconds";
+
+fn providers(tree: &Tree) -> Vec<(String, Value)> {
+    let of = |path: String| {
+        let providers: Vec<Value> =
+            tree.yaml(&path).iter().flat_map(|document| list(document, "/providers").to_vec()).collect();
+        providers.into_iter().map(move |provider| (path.clone(), provider)).collect::<Vec<_>>()
+    };
+    tree.files(PROVIDERS, ".yaml").into_iter().flat_map(of).collect()
+}
+
+fn dashboards(tree: &Tree) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (path, provider) in providers(tree) {
+        let mut used = BTreeSet::new();
+        datasources::keys(&provider, "", &mut used);
+        for key in used.iter().filter(|key| !KEYS.split_whitespace().any(|known| known == *key)) {
+            problems.push(format!("{path}: Grafana's documentation has no `{key}`"));
+        }
+        if provider["allowUiUpdates"] != false {
+            problems.push(format!("{path}: a change in the browser would be lost: allowUiUpdates is not false"));
+        }
+    }
+    problems
+}
+
+/// What the files here say against `compose.observability.yaml` and `prometheus.yaml`.
+fn stack(tree: &Tree) -> Vec<String> {
+    let mut problems = Vec::new();
+    let compose = tree.yaml(COMPOSE).remove(0);
+    let mounts: Vec<&str> = list(&compose, "/services/grafana/volumes").iter().filter_map(Value::as_str).collect();
+    let mut mounted = |from: &str, to: &str| {
+        if !mounts.iter().any(|mount| mount.split(':').take(2).eq([from, to])) {
+            problems.push(format!("{COMPOSE}: Grafana does not have {from} at {to}, only {mounts:?}"));
+        }
+    };
+    mounted("./grafana/provisioning", "/etc/grafana/provisioning");
+    for (_, provider) in providers(tree) {
+        mounted("./grafana/dashboards", provider["options"]["path"].as_str().unwrap_or_default());
+    }
+    let interval = tree.yaml(PROMETHEUS).remove(0)["global"]["scrape_interval"].clone();
+    for (path, source) in datasources::sources(tree).into_values() {
+        let host = text(&source, "url").trim_start_matches("http://").split(':').next().unwrap_or_default().to_owned();
+        if compose["services"][&host].is_null() {
+            problems.push(format!("{path}: {COMPOSE} has no service `{host}`"));
+        }
+        let said = &source["jsonData"]["timeInterval"];
+        if source["type"] == "prometheus" && *said != interval {
+            problems.push(format!("{path}: timeInterval is {said}, and {PROMETHEUS} scrapes every {interval}"));
+        }
+    }
+    problems
+}
+
+#[test]
+fn dashboards_are_provisioned_from_files() {
+    none(&dashboards(&Tree::checkout()));
+    caught(dashboards, &format!("{PROVIDERS}/keel.yaml"), "allowUiUpdates:", "allowUiUpdate:", "no `allowUiUpdate`");
+}
+
+#[test]
+fn grafana_runs_beside_what_it_asks_and_finds_its_files() {
+    none(&stack(&Tree::checkout()));
+    caught(
+        stack,
+        &format!("{PROVIDERS}/keel.yaml"),
+        "path: /etc/keel/dashboards",
+        "path: /etc/dashboards",
+        "/etc/dashboards",
+    );
+    let sources = "deploy/grafana/provisioning/datasources";
+    caught(stack, &format!("{sources}/loki.yaml"), "http://loki:", "http://lok:", "no service `lok`");
+    caught(stack, &format!("{sources}/prometheus.yaml"), "timeInterval: 5s", "timeInterval: 60s", "scrapes every");
+}
