@@ -16,6 +16,7 @@ promq() {
     printf '%s\n' "$answer" >&2
     return 1
   fi
+  # shellcheck disable=SC2001 # a newline in the replacement
   answer=$(sed 's/{"metric":/\n/g' <<<"$answer" | sed -n 's/^\(.*\),"value":\[[0-9.]*,"\([^"]*\)".*/\1 \2/p')
   printf '%s\n' "${answer:-no series}"
 }

@@ -109,7 +109,7 @@ published() {
 # --- Demo data ----------------------------------------------------------------------------------------------------
 
 keel() {
-  compose exec --no-TTY keel /usr/local/bin/keel "$@"
+  compose exec -T keel /usr/local/bin/keel "$@"
 }
 
 seed_demo_tenants() {

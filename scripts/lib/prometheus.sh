@@ -2,6 +2,9 @@
 # Prometheus, Alertmanager, their checkers and the exporters, for checks and drills: the one on PATH, else Debian's,
 # unpacked into .local/packages. Nothing is installed, so no daemon is started. Sourced after common.sh and
 # packages.sh.
+#
+# Debian's Alertmanager reads /usr/share/prometheus/alertmanager/default.tmpl, whatever it is told: unpacked it checks
+# (amtool), but it runs only where that file is.
 
 readonly PROMETHEUS_TOOLS=(
   prometheus promtool alertmanager amtool prometheus-postgres-exporter prometheus-redis-exporter
@@ -35,6 +38,7 @@ prometheus_tool_names() {
 unpack_prometheus() {
   # Programs in Go want the C library and nothing else: what these packages depend on is for their web pages and for
   # setting up daemons. Inside package_directory's subshell this replaces the general closure.
+  # shellcheck disable=SC2329 # unpack_debian calls it
   debian_closure() {
     printf '%s\n' prometheus prometheus-alertmanager prometheus-postgres-exporter prometheus-redis-exporter
   }

@@ -2,11 +2,17 @@
 //! [`Tree`] and returns what is wrong, so that the same check can be shown a tree with a planted fault.
 
 mod collector;
+mod compose;
 mod dashboards;
 mod datasources;
 mod grafana;
 mod image;
+mod prometheus;
+mod promql;
 mod release;
+mod runbooks;
+mod stack;
+mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
