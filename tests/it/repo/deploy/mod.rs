@@ -7,6 +7,7 @@ mod dashboards;
 mod datasources;
 mod grafana;
 mod image;
+mod manifests;
 mod prometheus;
 mod promql;
 mod release;
