@@ -1,3 +1,5 @@
+//! The compose files: images, names, mounts, secrets and health checks, held against the code and each other.
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
