@@ -7,6 +7,7 @@
 )]
 
 mod chaos;
+mod dashboards;
 mod fuzz;
 mod harness;
 mod platform;

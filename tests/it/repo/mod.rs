@@ -2,7 +2,7 @@
 
 mod bench;
 mod catalogue;
-mod deploy;
+pub mod deploy;
 mod fuzz;
 mod layering;
 mod schema;

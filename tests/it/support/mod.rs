@@ -9,6 +9,7 @@ pub mod process;
 pub mod sentry_server;
 pub mod services;
 pub mod sinks;
+pub mod stack;
 
 use std::time::{Duration, Instant};
 

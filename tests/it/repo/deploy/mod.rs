@@ -3,9 +3,11 @@
 
 mod collector;
 mod compose;
+pub mod dashboards;
 mod dashboards;
 mod datasources;
 mod grafana;
+pub mod grafana;
 mod image;
 mod manifests;
 mod prometheus;

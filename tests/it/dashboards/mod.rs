@@ -1,0 +1,179 @@
+//! `make dashboards-check`: the dashboards and the cheat-sheets are asked, on a stack of real processes under traffic
+//! with faults. A query that says nothing is wrong until the list of exceptions gives the reason. What of the
+//! cheat-sheets needs no stack is tried by `make test`.
+
+mod answers;
+mod logql;
+mod sheets;
+mod sql;
+mod sql_shop;
+mod traffic;
+mod traffic_shop;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    repo::deploy::{Tree, dashboards},
+    support::{
+        process,
+        stack::{ENVIRONMENT, Plan, SOON, Stack, within},
+    },
+};
+use answers::{Asked, Report, allowed};
+use traffic::{Site, Traffic};
+
+/// Longer than any window of the queries, which are 30 s, and than a restart.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Most of what a dashboard shows about latency leads to a trace from here.
+const WITH_EXEMPLARS: &str = "http_server_request_duration_seconds_bucket";
+
+/// What the traffic has to meet, lest panels of failures be empty by luck.
+const EXPECTED: [u16; 15] = [200, 201, 202, 204, 401, 402, 403, 404, 405, 409, 422, 429, 500, 503, 504];
+
+/// Low limits, so that a little traffic meets them.
+fn plan() -> Plan {
+    let settings = [
+        ("APP__DATABASE__SLOW_QUERY", "200ms"),
+        ("APP__HTTP__REQUEST_TIMEOUT", "3s"),
+        ("APP__HTTP__BODY_TIMEOUT", "2s"),
+        ("APP__HTTP__MAX_CONCURRENT_REQUESTS", "50"),
+        ("APP__RATE_LIMIT__PER_SECOND", "100"),
+        ("APP__RATE_LIMIT__BURST", "100"),
+        // An exemplar of a trace that was not sampled would be seen.
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+    ];
+    Plan { settings: settings.map(|(name, value)| (name, value.to_owned())).into(), ..Plan::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "make dashboards-check"]
+async fn every_query_of_every_dashboard_and_of_the_cheat_sheets_answers() {
+    let mut stack = Stack::start(plan()).await;
+    let webhooks = stack.sandbox.webhooks();
+    let site = Site::new(&stack, &["--webhook-url", &webhooks]);
+    let acme = site.acme.clone();
+    let mut queries: Vec<Asked> = dashboards::queries(&Tree::checkout())
+        .into_iter()
+        .map(|query| Asked { document: query.dashboard, place: query.place, expr: query.expr })
+        .collect();
+    queries.extend(sheets::promql(&acme));
+
+    let mut traffic = Traffic::start(site);
+    traffic_shop::join(&mut traffic);
+    // In the middle of it, as a deployment does.
+    assert_eq!(stack.instances[1].terminate().await, 0, "the drain fits its deadline under this traffic");
+    stack.instances[1].restart().await;
+
+    let report = Report::of(&stack.prometheus, queries, &allowed(), PATIENCE).await;
+    let mut problems = report.problems();
+    problems.extend(a_wrong_name_is_reported(&stack).await);
+    problems.extend(targets(&stack).await);
+    problems.extend(metadata(&stack).await);
+    problems.extend(exemplars(&stack).await);
+    let tally = traffic.stop().await;
+    problems.extend(sheets::problems(&stack, &acme));
+    if stack.sentry.events().is_empty() {
+        problems.push("errors and panics, and Sentry was sent nothing".to_owned());
+    }
+    println!("{}", report.table());
+    // The script wants to know that this ran: a filter that matches no test is green.
+    if let Some(file) = std::env::var_os("KEEL_DASHBOARDS_OUT") {
+        std::fs::write(file, report.table()).unwrap();
+    }
+    println!("answers: {tally:#?}");
+    for status in EXPECTED {
+        if !tally.keys().any(|what| what.ends_with(&format!(" {status}"))) {
+            problems.push(format!("the traffic met no {status}"));
+        }
+    }
+    stack.end().await;
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// The check itself: a metric that nobody has, a label that no series has, and an exception that nothing needs.
+async fn a_wrong_name_is_reported(stack: &Stack) -> Vec<String> {
+    let allowed =
+        |selector: &str| vec![answers::Allowed { selector: selector.to_owned(), reason: "planted".to_owned() }];
+    let wrong = [
+        (
+            "sum(rate(http_server_request_duration_second_count[30s]))",
+            Vec::new(),
+            "no series: http_server_request_duration_second_count",
+        ),
+        ("up{job=\"kiel\"}", Vec::new(), "no series: up{job=\"kiel\"}"),
+        ("up{job=\"keel\"} > 7", Vec::new(), "no number comes out"),
+        ("sum(rate(", Vec::new(), "400"),
+        ("up", allowed("up"), "up has series: remove the entry"),
+        ("up", allowed("kube_"), "no query asks for it: remove the entry"),
+    ];
+    let mut problems = Vec::new();
+    for (expr, allowed, named) in wrong {
+        let asked = Asked { document: "planted".to_owned(), place: "A".to_owned(), expr: expr.to_owned() };
+        let found = Report::of(&stack.prometheus, vec![asked], &allowed, Duration::ZERO).await.problems();
+        if !found.iter().any(|problem| problem.contains(named)) {
+            problems.push(format!("`{expr}` was not reported as `{named}`: {found:?}"));
+        }
+    }
+    problems
+}
+
+/// Each target has the labels that the dashboards filter by.
+async fn targets(stack: &Stack) -> Vec<String> {
+    let mut problems = Vec::new();
+    for job in ["keel", "postgres", "redis"] {
+        let selector = format!("up{{job=\"{job}\"}}");
+        let environments = stack.prometheus.label_values("environment", &selector).await.unwrap();
+        if environments != [ENVIRONMENT] {
+            problems.push(format!("{selector} has the environments {environments:?}"));
+        }
+        let down = async || stack.prometheus.query(&format!("{selector} == 0")).await.unwrap();
+        // One scrape may come too late on a busy machine.
+        if within(SOON, async || down().await.is_empty().then_some(())).await.is_none() {
+            problems.extend(down().await.iter().map(|series| format!("not scraped: {:?}", series.labels)));
+        }
+    }
+    problems
+}
+
+/// Each metric of the catalogue was scraped, with its kind and its help.
+async fn metadata(stack: &Stack) -> Vec<String> {
+    let scraped = stack.prometheus.metadata().await.unwrap();
+    let printed = process::run(&["catalogue"], &BTreeMap::new()).stdout;
+    let catalogue: serde_json::Value = serde_json::from_slice(&printed).unwrap();
+    let mut problems = Vec::new();
+    for metric in catalogue["metrics"].as_array().unwrap() {
+        let text = |field: &str| metric[field].as_str().unwrap().to_owned();
+        let (name, kind, help) = (text("name"), text("kind"), text("help"));
+        // OpenMetrics names the family, and the samples of a counter end in `_total`.
+        let families = [scraped.get(&name), scraped.get(name.trim_end_matches("_total"))];
+        let rows: Vec<&(String, String)> = families.into_iter().flatten().flatten().collect();
+        if !rows.contains(&&(kind.clone(), help.clone())) {
+            problems.push(format!("{name} is a {kind} (\"{help}\") in the catalogue, scraped was {rows:?}"));
+        }
+    }
+    problems
+}
+
+/// Latencies lead to traces, and each of these was really sent.
+async fn exemplars(stack: &Stack) -> Vec<String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let found = stack.prometheus.exemplars(WITH_EXEMPLARS, now - 600.0).await.unwrap();
+    let traces: BTreeSet<&str> = found.iter().map(|exemplar| exemplar.trace_id.as_str()).collect();
+    let instances: BTreeSet<&String> = found.iter().filter_map(|exemplar| exemplar.series.get("instance")).collect();
+    println!("{} exemplars of {} traces from {} instances", found.len(), traces.len(), instances.len());
+    if instances.len() != stack.instances.len() {
+        return vec![format!("{WITH_EXEMPLARS}: exemplars of {} instances only", instances.len())];
+    }
+    let arrived = async || {
+        let arrived: BTreeSet<String> = stack.collector.all().iter().map(|seen| seen.trace_id()).collect();
+        traces.iter().all(|trace| arrived.contains(*trace)).then_some(())
+    };
+    match within(SOON, arrived).await {
+        Some(()) => Vec::new(),
+        None => vec!["an exemplar names a trace that the collector was not sent".to_owned()],
+    }
+}
