@@ -4,9 +4,7 @@
 mod collector;
 mod compose;
 pub mod dashboards;
-mod dashboards;
 mod datasources;
-mod grafana;
 pub mod grafana;
 mod image;
 mod manifests;

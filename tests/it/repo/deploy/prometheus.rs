@@ -1,3 +1,5 @@
+//! The rules and the configuration of Prometheus: metrics, labels, targets, annotations and runbooks that exist.
+
 use std::collections::BTreeSet;
 
 use regex::Regex;

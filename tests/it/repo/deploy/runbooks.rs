@@ -1,3 +1,5 @@
+//! The runbooks: front matter, sections, and that what their blocks name exists.
+
 use std::collections::BTreeSet;
 
 use regex::Regex;

@@ -1,3 +1,5 @@
+//! `make traffic` and k6: each route of the API is asked.
+
 use std::collections::BTreeSet;
 
 use regex::Regex;
