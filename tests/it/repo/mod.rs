@@ -2,6 +2,7 @@
 
 mod bench;
 mod catalogue;
+mod docs;
 pub mod deploy;
 mod fuzz;
 mod layering;
