@@ -75,7 +75,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 fn targets(line: &str) -> Vec<&str> {
     let starts = line.match_indices("](").map(|(at, _)| at);
     starts
-        .filter(|at| line[..*at].matches('`').count() % 2 == 0)
+        .filter(|at| line[..*at].matches('`').count().is_multiple_of(2))
         .filter_map(|at| line[at + 2..].split(')').next())
         .collect()
 }
@@ -102,7 +102,8 @@ fn broken_links(pages: &[File]) -> Vec<String> {
                 if target.contains("://") || target.starts_with("mailto:") {
                     continue;
                 }
-                let (path, anchor) = target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
+                let (path, anchor) =
+                    target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
                 let path = if path.is_empty() { page.path.clone() } else { resolved(&page.path, path) };
                 let known = pages.iter().find(|other| other.path == path);
                 if known.is_none() && !root().join(&path).exists() {
@@ -202,7 +203,9 @@ fn wrong_command(words: &[&str], targets: &BTreeSet<String>) -> Option<String> {
             let named = words[1..].iter().filter(|word| !word.contains('=') && !word.starts_with('-'));
             named.filter(|word| !targets.contains(**word)).map(|word| format!("there is no `make {word}`")).next()
         }
-        Some(_) => keel.filter(|at| *at == 0 || words[..*at].contains(&"--")).and_then(|at| wrong_keel(&words[at + 1..])),
+        Some(_) => {
+            keel.filter(|at| *at == 0 || words[..*at].contains(&"--")).and_then(|at| wrong_keel(&words[at + 1..]))
+        }
         None => None,
     }
 }
@@ -215,19 +218,17 @@ fn wrong_commands(pages: &[File]) -> Vec<String> {
     let targets = make_targets();
     let mut problems = Vec::new();
     for page in pages {
-        for fence in parts(&page.text).1.iter().filter(|fence| matches!(fence.language, "sh" | "bash")) {
-            for (number, words) in commands(fence) {
-                let wrong = wrong_command(&words, &targets);
-                problems.extend(wrong.map(|wrong| format!("{}:{number}: {wrong}", page.path)));
-            }
-        }
+        let (prose, fences) = parts(&page.text);
+        let mut found: Vec<_> =
+            fences.iter().filter(|fence| matches!(fence.language, "sh" | "bash")).flat_map(commands).collect();
         // `make x` in a sentence.
-        for (number, line) in parts(&page.text).0 {
-            for code in line.split('`').skip(1).step_by(2).filter(|code| code.starts_with("make ")) {
-                let words: Vec<&str> = code.split_whitespace().collect();
-                let wrong = wrong_command(&words, &targets);
-                problems.extend(wrong.map(|wrong| format!("{}:{number}: {wrong}", page.path)));
-            }
+        for (number, line) in prose {
+            let code = line.split('`').skip(1).step_by(2).filter(|code| code.starts_with("make "));
+            found.extend(code.map(|code| (number, code.split_whitespace().collect())));
+        }
+        for (number, words) in found {
+            let wrong = wrong_command(&words, &targets);
+            problems.extend(wrong.map(|wrong| format!("{}:{number}: {wrong}", page.path)));
         }
     }
     problems
@@ -267,19 +268,22 @@ fn unknown_metrics(pages: &[File]) -> Vec<String> {
     let mut problems = Vec::new();
     for page in pages.iter().filter(|page| NAMES_METRICS.contains(&page.path.as_str())) {
         let (prose, fences) = parts(&page.text);
-        let inline = prose.iter().flat_map(|(number, line)| line.split('`').skip(1).step_by(2).map(move |code| (*number, code)));
+        let inline =
+            prose.iter().flat_map(|(number, line)| line.split('`').skip(1).step_by(2).map(move |code| (*number, code)));
         // Output is what was seen then; commands and queries are what is asked now.
         let asked = fences.iter().filter(|fence| matches!(fence.language, "sh" | "promql"));
         let asked = asked.flat_map(|fence| (fence.first..).zip(fence.lines.iter().copied()));
         for (number, code) in inline.chain(asked) {
-            for word in code.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')) {
+            for word in code.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':' || c == '.')) {
                 let suffixed = ["_total", "_seconds", "_bytes", "_bucket"].iter().any(|suffix| word.ends_with(suffix));
                 let beginning: Vec<&str> = word.split('_').take(2).collect();
                 let ours = suffixed || beginnings.contains(&beginning.join("_"));
-                // Other programs' metrics, and rules, which have colons.
-                let foreign = ["pg_", "redis_", "otelcol_", "kube_", "idle_"].iter().any(|other| word.starts_with(other));
-                if ours && word.contains('_') && !word.contains(':') && !foreign && !names.contains(word) {
-                    problems.push(format!("{}:{number}: {word} is not in the catalogue (docs/telemetry.md)", page.path));
+                // Other programs' metrics; rules have colons, settings dots.
+                let foreign =
+                    ["pg_", "redis_", "otelcol_", "kube_", "idle_"].iter().any(|other| word.starts_with(other));
+                if ours && word.contains('_') && !word.contains([':', '.']) && !foreign && !names.contains(word) {
+                    problems
+                        .push(format!("{}:{number}: {word} is not in the catalogue (docs/telemetry.md)", page.path));
                 }
             }
         }
@@ -322,7 +326,8 @@ fn every_metric_of_the_guides_is_in_the_catalogue() {
 
 #[test]
 fn a_link_or_an_anchor_into_nothing_is_caught() {
-    let text = "# One: `a_b` & two\n[x](nowhere.md) [y](#one-a_b--two) [z](#three) `[no](link.md)`\n```\n[no](link.md)\n```\n";
+    let text =
+        "# One: `a_b` & two\n[x](nowhere.md) [y](#one-a_b--two) [z](#three) `[no](link.md)`\n```\n[no](link.md)\n```\n";
     caught(&broken_links(&page("docs/x.md", text)), &["docs/nowhere.md", "no heading for #three"]);
 }
 
