@@ -108,13 +108,17 @@ impl Traffic {
         });
     }
 
-    /// What was answered how often.
+    /// What was answered how often so far.
+    pub fn tally(&self) -> BTreeMap<String, u64> {
+        self.site.tally.lock().clone()
+    }
+
     pub async fn stop(mut self) -> BTreeMap<String, u64> {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }
-        self.site.tally.lock().clone()
+        self.tally()
     }
 }
 

@@ -6,6 +6,9 @@ use uuid::Uuid;
 
 use super::traffic::{Site, Traffic};
 
+/// What it has to meet besides what the platform's traffic meets.
+pub const EXPECTED: [u16; 6] = [201, 202, 204, 402, 409, 422];
+
 /// Adds it to what is going on.
 pub fn join(traffic: &mut Traffic) {
     traffic.every(200, looks);
