@@ -18,6 +18,7 @@ lint: ## Formatting, clippy, and shell scripts
 manifests: ## Render, validate and scan what deploy/ says: Kubernetes, image, Prometheus, Alertmanager
 	@scripts/manifests.sh
 	@scripts/rules.sh
+	@cargo test --locked --quiet --test it -- repo::deploy repo::docs
 
 check: lint test manifests ## What must be green before a commit: lint, test and the static checks of deploy/
 
@@ -48,11 +49,11 @@ fuzz: ## Fuzz one target for a while: TARGET=cursor FOR=60
 chaos: ## Faults under load at full length, and the table of docs/reliability.md: ROWS="restarts hangups" for some
 	@ROWS="$(ROWS)" exec scripts/chaos.sh
 
-image: ## Build the image keel:dev, with Docker or buildah
+image: ## Build the image keel:dev and check it, with Docker or buildah
 	@exec scripts/image.sh
 
 up: ## Start all of it in containers: two services, sandbox, Postgres, Redis and the observability stack
-	@exec scripts/up.sh up
+	@exec scripts/up.sh
 
 down: ## Stop the containers; the data stays
 	@exec scripts/up.sh down

@@ -8,4 +8,8 @@ keel=${CARGO_TARGET_DIR:-target}/debug/keel
 "$keel" openapi >docs/openapi.json
 "$keel" config reference >docs/configuration.md
 "$keel" catalogue --markdown >docs/telemetry.md
-echo "keel: docs/openapi.json, docs/configuration.md and docs/telemetry.md are fresh"
+# deploy/grafana/source -> deploy/grafana/dashboards
+cargo test --locked --quiet --test it -- --ignored --exact repo::deploy::dashboards::write_the_dashboards >/dev/null
+# deploy/prometheus/rules -> deploy/kubernetes/components/monitoring
+scripts/manifests.sh write
+echo "keel: docs/{openapi.json,configuration.md,telemetry.md}, dashboards and PrometheusRules are fresh"

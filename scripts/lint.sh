@@ -5,7 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 cargo fmt --check
 cargo clippy --locked --all-targets --quiet -- -D warnings
-for script in scripts/*.sh scripts/lib/*.sh .ci/run; do
+scripts=(scripts/*.sh scripts/lib/*.sh .ci/run runbooks/env.sh deploy/*.sh deploy/postgres/init.sh)
+for script in "${scripts[@]}"; do
   bash -n "$script"
 done
 if command -v cargo-deny >/dev/null; then

@@ -3,6 +3,7 @@
 # stderr; exit code 3 when it cannot be had here.
 #
 #   tools.sh chromium       a browser: on PATH, else Debian's (installed as root, else unpacked into .local)
+#   tools.sh jq             reads JSON lines: on PATH, else Debian's (installed as root)
 #   tools.sh schemathesis   an OpenAPI tester from PyPI, in a virtual environment below .local/tools
 #   tools.sh cargo-deny     checks of licences, bans and sources: on PATH, else built below .local/tools (minutes)
 set -euo pipefail
@@ -65,6 +66,14 @@ SCRIPT
   chmod 755 "$directory/chromium"
 }
 
+provide_jq() {
+  if ! have jq && ((EUID == 0)) && have apt-get; then
+    say "installing jq with apt-get" >&2
+    { apt-get update && apt-get install -y --no-install-recommends jq; } >>"$TOOLS_LOG" 2>&1 || true
+  fi
+  command -v jq || unavailable "no jq: install it (see .local/tools/log for what was tried)"
+}
+
 provide_schemathesis() {
   local executable=$TOOLS/schemathesis-$SCHEMATHESIS_VERSION/bin/schemathesis
   with_lock "$TOOLS/lock" install_schemathesis "$executable" ||
@@ -108,7 +117,8 @@ install_cargo_deny() {
 mkdir -p "$TOOLS"
 case ${1:-} in
   chromium) provide_chromium ;;
+  jq) provide_jq ;;
   schemathesis) provide_schemathesis ;;
   cargo-deny) provide_cargo_deny ;;
-  *) die "usage: scripts/tools.sh chromium|schemathesis|cargo-deny" ;;
+  *) die "usage: scripts/tools.sh chromium|jq|schemathesis|cargo-deny" ;;
 esac

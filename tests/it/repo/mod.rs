@@ -2,8 +2,8 @@
 
 mod bench;
 mod catalogue;
-mod docs;
 pub mod deploy;
+mod docs;
 mod fuzz;
 mod layering;
 mod schema;

@@ -187,7 +187,7 @@ fn ports(rendering: &Rendering, workload: &Workload<'_>, container: &Value, say:
         match declared.iter().find(|(known, _)| *known == name) {
             Some((_, number)) if number.to_string() == port => {}
             other => {
-                say(format!("{variable}={value}, but containerPort {name} is {:?}", other.map(|(_, number)| number)))
+                say(format!("{variable}={value}, but containerPort {name} is {:?}", other.map(|(_, number)| number)));
             }
         }
         bound.insert(name);

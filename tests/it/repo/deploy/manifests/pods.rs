@@ -118,7 +118,7 @@ fn resources(rendering: &Rendering, workload: &Workload<'_>, container: &Value, 
     match (limited, millis(&limits["cpu"])) {
         (false, None) => {}
         (false, Some(_)) => {
-            say(&format!("{name}: no CPU limit (base/deployment.yaml says why); use components/cpu-limits"))
+            say(&format!("{name}: no CPU limit (base/deployment.yaml says why); use components/cpu-limits"));
         }
         (true, limit) => {
             if limit != millis(&requests["cpu"]).map(|request| 2 * request) {
