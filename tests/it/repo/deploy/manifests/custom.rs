@@ -205,7 +205,7 @@ fn prometheus(rendering: &Rendering, config: &Value, say: &mut impl FnMut(String
                 let (host, port) = address.split_once(':').unwrap();
                 let service = rendering.named("Service", "keel", host);
                 let ports = service.map(|service| list(service, "/spec/ports")).unwrap_or_default();
-                if !ports.iter().any(|known| known["port"] == port) {
+                if !ports.iter().any(|known| known["port"].as_u64() == port.parse().ok()) {
                     say(format!("job {job}: {address} is no Service's port"));
                 }
             }
