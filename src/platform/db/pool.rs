@@ -301,7 +301,7 @@ impl Pool {
         });
     }
 
-    /// A server that takes a new connection, and on which nothing of ours is at work, has lost the old ones.
+    /// A server that takes a new connection, and on which hardly anything of ours is at work, has lost the old ones.
     async fn replace_if_lost(&self) {
         let old = self.0.current.read().pool.clone();
         let options = old.connect_options();
@@ -313,7 +313,9 @@ impl Pool {
         };
         let Ok(Ok(at_work)) = tokio::time::timeout(INQUIRY, inquiry).await else { return };
         let in_use = i64::from(old.size()) - i64::try_from(old.num_idle()).unwrap_or(i64::MAX);
-        if at_work >= in_use || old.is_closed() {
+        // Of those in use some are at nothing just now: about to log in, or between two statements. Most of them are
+        // only when nobody answers them.
+        if at_work * 2 >= in_use || old.is_closed() {
             return;
         }
         tracing::warn!(connections = in_use, at_work, "database_pool_replaced");
