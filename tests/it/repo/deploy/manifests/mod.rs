@@ -64,6 +64,7 @@ impl Rendering {
 }
 
 /// What makes pods.
+#[derive(Clone, Copy)]
 pub struct Workload<'a> {
     rendering: &'a str,
     pub object: &'a Value,
@@ -182,14 +183,15 @@ fn folders(tree: &Tree, folder: &str) -> Vec<String> {
     names
 }
 
+pub fn overlay(tree: &Tree, name: &str) -> Result<Rendering, String> {
+    let objects = kustomize(&tree.path(name)).map_err(|error| format!("{name}: can't be rendered: {error}"))?;
+    Ok(Rendering { name: name.to_owned(), objects })
+}
+
 fn overlays(tree: &Tree) -> Vec<Result<Rendering, String>> {
-    let render = |name: String| match kustomize(&tree.path(&name)) {
-        Ok(objects) => Ok(Rendering { name, objects }),
-        Err(error) => Err(format!("{name}: can't be rendered: {error}")),
-    };
     std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            folders(tree, "deploy/kubernetes/overlays").into_iter().map(|name| scope.spawn(|| render(name))).collect();
+        let names = folders(tree, "deploy/kubernetes/overlays").into_iter();
+        let threads: Vec<_> = names.map(|name| scope.spawn(move || overlay(tree, &name))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }

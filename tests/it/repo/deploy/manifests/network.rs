@@ -1,15 +1,19 @@
-//! Network policies: everything denied, then what is needed, on ports that exist.
+//! Network policies: everything denied, then what is needed, on ports that exist, and from both ends.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Rendering, Workload, has_kubectl, holds, list, name_of, namespace_of, references::selected, text};
+use super::{
+    Rendering, Workload, has_kubectl, holds, list, name_of, namespace_of, overlay, references::selected, text,
+};
 use crate::repo::deploy::{Tree, caught};
 
 const NAMESPACE_NAME: &str = "kubernetes.io~1metadata.name";
 /// What nobody outside the cluster answers on, and where the cloud keeps credentials.
 const PRIVATE: &[&str] = &["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"];
+/// What the API server listens on behind its Service: managed clusters, kubeadm, kind and k3s, minikube, MicroK8s.
+const API_SERVER: &[i64] = &[443, 6443, 8443, 16443];
 
 fn check(_: &Tree, rendering: &Rendering) -> Vec<String> {
     let mut problems = Vec::new();
@@ -21,8 +25,11 @@ fn check(_: &Tree, rendering: &Rendering) -> Vec<String> {
         }
     }
     for policy in rendering.of("NetworkPolicy") {
-        one_policy(rendering, policy, &mut |what| say(format!("NetworkPolicy {}: {what}", name_of(policy))));
+        let mut say = |what: String| say(format!("NetworkPolicy {}: {what}", name_of(policy)));
+        one_policy(rendering, policy, &mut say);
+        both_ends(rendering, policy, &mut say);
     }
+    api_server(rendering, &mut say);
     needed(rendering, &mut say);
     problems
 }
@@ -33,16 +40,23 @@ fn is_complete(rendering: &Rendering) -> bool {
 }
 
 fn one_policy(rendering: &Rendering, policy: &Value, say: &mut impl FnMut(String)) {
-    let namespace = namespace_of(policy);
     let selector = &policy["spec"]["podSelector"]["matchLabels"];
     let all = policy["spec"]["podSelector"] == json!({});
-    let pods = if all { Vec::new() } else { selected(rendering, namespace, selector) };
+    let pods = if all { Vec::new() } else { selected(rendering, namespace_of(policy), selector) };
+    if policy.to_string().contains("matchExpressions") {
+        say("say it with matchLabels: this check reads nothing else".to_owned());
+    }
     if !all && pods.is_empty() {
         say("its selector matches no pods".to_owned());
     }
     for rule in list(policy, "/spec/ingress") {
         if list(rule, "/from").is_empty() {
             say("lets everybody in: say from whom".to_owned());
+        }
+        for peer in list(rule, "/from") {
+            if stands_for(rendering, policy, peer).is_some_and(|pods| pods.is_empty()) && is_complete(rendering) {
+                say(format!("lets in pods that are not there: {peer}"));
+            }
         }
         for port in list(rule, "/ports") {
             on_port(&pods, &port["port"], say);
@@ -57,15 +71,9 @@ fn one_policy(rendering: &Rendering, policy: &Value, say: &mut impl FnMut(String
                     say(format!("leads everywhere, {range} too: name it in `except`"));
                 }
             }
-            let Some(labels) = peer.pointer("/podSelector/matchLabels") else { continue };
-            let target = peer.pointer(&format!("/namespaceSelector/matchLabels/{NAMESPACE_NAME}"));
-            let target = target.and_then(Value::as_str).unwrap_or(namespace);
-            if !rendering.of("Namespace").any(|namespace| name_of(namespace) == target) {
-                continue;
-            }
-            let targets = selected(rendering, target, labels);
+            let Some(targets) = stands_for(rendering, policy, peer) else { continue };
             if targets.is_empty() && is_complete(rendering) {
-                say(format!("leads to pods that are not there: {labels}"));
+                say(format!("leads to pods that are not there: {peer}"));
             }
             for port in list(rule, "/ports") {
                 on_port(&targets, &port["port"], say);
@@ -82,13 +90,128 @@ fn on_port(pods: &[Workload<'_>], port: &Value, say: &mut impl FnMut(String)) {
     }
 }
 
+/// The workloads of this rendering that a peer stands for. None: it is an address, or outside.
+fn stands_for<'a>(rendering: &'a Rendering, policy: &Value, peer: &Value) -> Option<Vec<Workload<'a>>> {
+    if peer.get("ipBlock").is_some() {
+        return None;
+    }
+    let named = peer.pointer(&format!("/namespaceSelector/matchLabels/{NAMESPACE_NAME}")).and_then(Value::as_str);
+    let namespace = if peer.get("namespaceSelector").is_some() { named? } else { namespace_of(policy) };
+    rendering.of("Namespace").find(|known| name_of(known) == namespace)?;
+    let all = json!({});
+    Some(selected(rendering, namespace, peer.pointer("/podSelector/matchLabels").unwrap_or(&all)))
+}
+
+/// The number that a rule's port is on these pods.
+fn number_on(pod: &Workload<'_>, port: &Value) -> Option<i64> {
+    port.as_i64().or_else(|| pod.ports().into_iter().find(|(name, _)| port == name).map(|(_, number)| number))
+}
+
+fn policies_of<'a>(rendering: &'a Rendering, pods: &Workload<'_>) -> Vec<&'a Value> {
+    let applies = |policy: &&Value| {
+        let selector = &policy["spec"]["podSelector"];
+        namespace_of(policy) == pods.namespace()
+            && (selector == &json!({}) || pods.has_labels(&selector["matchLabels"]))
+    };
+    rendering.of("NetworkPolicy").filter(applies).collect()
+}
+
+/// A way between two workloads, on a port of the one that is called.
+struct Way<'a> {
+    from: &'a Workload<'a>,
+    to: &'a Workload<'a>,
+    port: i64,
+}
+
+impl Way<'_> {
+    fn may_leave(&self, rendering: &Rendering) -> bool {
+        self.is_in(rendering, self.from, "/spec/egress", "/to", self.to)
+    }
+
+    fn may_arrive(&self, rendering: &Rendering) -> bool {
+        self.is_in(rendering, self.to, "/spec/ingress", "/from", self.from)
+    }
+
+    fn is_in(&self, rendering: &Rendering, own: &Workload<'_>, rules: &str, peers: &str, other: &Workload<'_>) -> bool {
+        let is_other = |policy: &Value, peer: &Value| {
+            let pods = stands_for(rendering, policy, peer).unwrap_or_default();
+            pods.iter().any(|pod| std::ptr::eq(pod.object, other.object))
+        };
+        let fits = |policy: &Value, rule: &Value| {
+            let (ports, peers) = (list(rule, "/ports"), list(rule, peers));
+            (ports.is_empty() || ports.iter().any(|entry| number_on(self.to, &entry["port"]) == Some(self.port)))
+                && (peers.is_empty() || peers.iter().any(|peer| is_other(policy, peer)))
+        };
+        let policies = policies_of(rendering, own);
+        policies.iter().any(|policy| list(policy, rules).iter().any(|rule| fits(policy, rule)))
+    }
+}
+
+/// What one policy lets out another has to let in, and the other way round.
+fn both_ends(rendering: &Rendering, policy: &Value, say: &mut impl FnMut(String)) {
+    let all = json!({});
+    let selector = policy.pointer("/spec/podSelector/matchLabels").unwrap_or(&all);
+    let own = selected(rendering, namespace_of(policy), selector);
+    let peers = |rule: &Value, field: &str| -> Vec<Vec<Workload<'_>>> {
+        list(rule, field).iter().filter_map(|peer| stands_for(rendering, policy, peer)).collect()
+    };
+    for rule in list(policy, "/spec/egress") {
+        for (to, entry) in pairs(peers(rule, "/to").concat(), list(rule, "/ports")) {
+            let Some(port) = number_on(&to, &entry["port"]) else { continue };
+            for from in own.iter().filter(|from| !(Way { from, to: &to, port }).may_arrive(rendering)) {
+                let (from, to) = (name_of(from.object), name_of(to.object));
+                say(format!("lets {from} out to {to} {port}, but no policy of {to} lets it in"));
+            }
+        }
+    }
+    // Who is let in is often a group, of which not everybody comes: somebody must, by each port and of each peer.
+    for rule in list(policy, "/spec/ingress") {
+        let (peers, ports) = (peers(rule, "/from"), list(rule, "/ports"));
+        let comes = |from: &Workload<'_>, entry: &Value| {
+            own.iter()
+                .any(|to| number_on(to, &entry["port"]).is_some_and(|port| Way { from, to, port }.may_leave(rendering)))
+        };
+        for pods in peers.iter().filter(|pods| !pods.is_empty()) {
+            if !pods.iter().any(|from| ports.iter().any(|entry| comes(from, entry))) {
+                let names: Vec<&str> = pods.iter().map(|from| name_of(from.object)).collect();
+                say(format!("lets {names:?} in, but no policy lets them out to it"));
+            }
+        }
+        let has_all = is_complete(rendering) && peers.len() == list(rule, "/from").len();
+        for entry in ports.iter().filter(|_| has_all) {
+            if !peers.iter().flatten().any(|from| comes(from, entry)) {
+                say(format!("lets pods in on {}, where no policy lets any of them out to", entry["port"]));
+            }
+        }
+    }
+}
+
+fn pairs<'a, 'b>(pods: Vec<Workload<'a>>, ports: &'b [Value]) -> impl Iterator<Item = (Workload<'a>, &'b Value)> {
+    pods.into_iter().flat_map(move |pod| ports.iter().map(move |port| (pod, port)))
+}
+
+/// Who has a token has it for the API server.
+fn api_server(rendering: &Rendering, say: &mut impl FnMut(String)) {
+    for workload in rendering.workloads() {
+        if workload.pod()["automountServiceAccountToken"] == false {
+            continue;
+        }
+        let policies = policies_of(rendering, &workload);
+        let rules = policies.iter().flat_map(|policy| list(policy, "/spec/egress"));
+        let anywhere = rules.filter(|rule| rule.get("to").is_none()).flat_map(|rule| list(rule, "/ports"));
+        let open: BTreeSet<i64> = anywhere.filter_map(|port| port["port"].as_i64()).collect();
+        for port in API_SERVER.iter().filter(|port| !open.contains(port)) {
+            let name = name_of(workload.object);
+            say(format!(
+                "{name} has a token, and no NetworkPolicy lets it out to TCP {port}: some API servers are there"
+            ));
+        }
+    }
+}
+
 /// What the service cannot do without.
 fn needed(rendering: &Rendering, say: &mut impl FnMut(String)) {
-    let service = rendering.service();
-    let applies = |policy: &&Value| {
-        policy["spec"]["podSelector"] == json!({}) || service.has_labels(&policy["spec"]["podSelector"]["matchLabels"])
-    };
-    let policies: Vec<&Value> = rendering.of("NetworkPolicy").filter(applies).collect();
+    let policies = policies_of(rendering, &rendering.service());
     let allowed = |direction: &str| -> BTreeSet<(String, String)> {
         let rules = policies.iter().flat_map(|policy| list(policy, &format!("/spec/{direction}")));
         let ports = rules.flat_map(|rule| list(rule, "/ports"));
@@ -157,5 +280,33 @@ fn policies_that_miss_are_caught() {
     if has_kubectl() {
         let local = "deploy/kubernetes/overlays/local/network-policies.yaml";
         caught(problems, local, "port: 9187", "port: 9188", "overlays/local: NetworkPolicy prometheus: port 9188");
+    }
+}
+
+/// Of the local overlay alone, which has nearly everything inside.
+fn local(tree: &Tree) -> Vec<String> {
+    overlay(tree, "deploy/kubernetes/overlays/local").map_or_else(|error| vec![error], |all| check(tree, &all))
+}
+
+#[test]
+fn a_way_that_only_one_end_knows_is_caught() {
+    if has_kubectl() {
+        let file = "deploy/kubernetes/overlays/local/network-policies.yaml";
+        let (exporter, misspelt) = ("name: postgres-exporter\n      ports", "name: postgres-exporte\n      ports");
+        caught(local, file, exporter, misspelt, "NetworkPolicy postgres: lets in pods that are not there");
+        caught(local, file, exporter, misspelt, "lets postgres-exporter out to postgres 5432");
+        caught(local, file, "port: 9121", "port: 9122", "redis-exporter: lets [\"prometheus\"] in, but no policy");
+        caught(local, file, "port: otlp-http", "port: otlp-grpc", "lets pods in on \"otlp-grpc\", where no");
+        caught(local, file, "port: otlp-http", "port: otlp-grpc", "lets keel out to otel-collector 4318");
+    }
+}
+
+#[test]
+fn a_cluster_whose_api_server_is_out_of_reach_is_caught() {
+    if has_kubectl() {
+        let file = "deploy/kubernetes/overlays/local/network-policies.yaml";
+        caught(local, file, "port: 8443", "port: 8444", "prometheus has a token, and no NetworkPolicy");
+        let file = "deploy/kubernetes/components/collector/network-policies.yaml";
+        caught(problems, file, "port: 16443", "port: 16444", "otel-collector has a token, and no NetworkPolicy");
     }
 }
