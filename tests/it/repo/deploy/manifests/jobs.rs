@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Rendering, has_kubectl, holds, kustomize, list, name_of, text};
-use crate::repo::deploy::{Tree, caught};
+use super::{Rendering, has_kubectl, holds, kustomize, list, name_of, overlay, text};
+use crate::repo::deploy::{Tree, caught, none};
 
 fn check(_: &Tree, rendering: &Rendering) -> Vec<String> {
     let mut problems = Vec::new();
@@ -26,8 +26,9 @@ fn check(_: &Tree, rendering: &Rendering) -> Vec<String> {
         if name_of(job) != format!("keel-migrate-{tag}") {
             say(format!("must be called keel-migrate-{tag}: release/ puts the image's tag into its name"));
         }
-        if name_of(job).len() > 63 || name_of(job) != name_of(job).to_lowercase() {
-            say("a name has at most 63 characters and no capitals: choose another tag".to_owned());
+        let is_fit = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-.".contains(letter);
+        if name_of(job).len() > 63 || !name_of(job).chars().all(is_fit) {
+            say("a name has at most 63 characters: small letters, digits, `-` and `.`; choose another tag".to_owned());
         }
         let service = rendering.service();
         let version = &service.template["metadata"]["labels"]["app.kubernetes.io/version"];
@@ -66,6 +67,35 @@ fn migrations_are_named_by_their_version() {
             "delimiter: -migrat-",
             "must be called",
         );
+    }
+}
+
+#[test]
+fn a_registry_with_a_port_is_no_version_and_an_image_without_a_tag_is_refused() {
+    if !has_kubectl() {
+        return;
+    }
+    let file = "deploy/kubernetes/overlays/production/kustomization.yaml";
+    let production = |name: &str| {
+        let tree = Tree::planted(file, "newName: ghcr.io/example/keel\n    newTag: 0.1.0", name);
+        overlay(&tree, "deploy/kubernetes/overlays/production").map(|rendering| (check(&tree, &rendering), rendering))
+    };
+    let digest = format!("digest: sha256:{}", "0".repeat(64));
+    for tagged in ["newTag: 0.1.0".to_owned(), format!("newTag: 0.1.0\n    {digest}")] {
+        for name in ["registry.corp:5000/keel", "registry.corp:5000/some/team/keel", "keel"] {
+            let (problems, rendering) = production(&format!("newName: {name}\n    {tagged}")).unwrap();
+            none(&problems);
+            let jobs: Vec<&str> = rendering.of("Job").map(name_of).collect();
+            assert_eq!(jobs, ["keel-migrate-0.1.0"], "{name}");
+        }
+    }
+    for untagged in [
+        format!("newName: ghcr.io/example/keel\n    {digest}"),
+        format!("newName: registry.corp:5000/keel\n    {digest}"),
+        "newName: registry.corp:5000/other\n    newTag: 0.1.0".to_owned(),
+    ] {
+        let error = production(&untagged).err().unwrap_or_else(|| panic!("{untagged}: is rendered"));
+        assert!(error.contains("options.index 1 is out of bounds"), "release/replacements.yaml says so: {error}");
     }
 }
 
