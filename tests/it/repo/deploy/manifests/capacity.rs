@@ -11,6 +11,8 @@ use crate::repo::deploy::{Tree, caught, code};
 
 /// What migrations, the exporter and a person at a prompt take.
 const HEADROOM: i64 = 5;
+/// Seconds that a new database may take on a slow machine.
+const INITIALISED: f64 = 300.0;
 /// Postgres keeps these for superusers.
 const RESERVED: i64 = 3;
 
@@ -155,6 +157,14 @@ fn scaling(rendering: &Rendering, say: &mut impl FnMut(String)) {
         if !arguments.into_iter().any(|argument| argument == &format!("max_connections={limit}")) {
             say(format!("StatefulSet postgres: its max_connections must be the autoscaler's annotation, {limit}"));
         }
+        let (period, _, failures) = probe(&list(database.pod(), "/containers")[0], "startupProbe");
+        if period * failures < INITIALISED {
+            say(format!(
+                "StatefulSet postgres: startupProbe: {} s: initdb and the init script may take {INITIALISED} s, and a volume \
+                 where they were stopped stays without roles",
+                period * failures
+            ));
+        }
     }
 }
 
@@ -236,5 +246,6 @@ fn more_pods_than_the_database_bears_are_caught() {
         caught(problems, production, "maxReplicas: 10", "maxReplicas: 14", "overlays/production: Horizontal");
         let local = "deploy/kubernetes/overlays/local/postgres.yaml";
         caught(problems, local, "max_connections=100", "max_connections=50", "StatefulSet postgres");
+        caught(problems, local, "failureThreshold: 150", "failureThreshold: 30", "startupProbe: 60 s");
     }
 }

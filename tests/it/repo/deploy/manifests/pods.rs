@@ -1,12 +1,26 @@
-//! Every pod keeps to Pod Security `restricted` and to our own rules beside it.
+//! Every pod keeps to Pod Security `restricted` and to our own rules beside it, and runs what compose runs.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Rendering, Workload, holds, list, name_of, number, text};
-use crate::repo::deploy::{Tree, caught};
+use super::{Rendering, Workload, has_kubectl, holds, list, name_of, number, text};
+use crate::repo::deploy::{Tree, caught, none, stack::Stack};
 
 /// The namespace of what reads the nodes' log files, which `restricted` forbids.
 const PRIVILEGED: &str = "keel-collector";
+/// Options in which compose and the cluster may differ: where files are, how long data stays, who may reach it.
+const OF_THE_PLACE: &[&str] = &[
+    "--config",
+    "--maxmemory",
+    "--protected-mode",
+    "--save",
+    "--storage.tsdb.retention.size",
+    "--storage.tsdb.retention.time",
+    // Only Tempo writes to it, which the local overlay has not.
+    "--web.enable-remote-write-receiver",
+    "/run/secrets/redis-auth",
+];
 const VOLUMES: &[&str] =
     &["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
 
@@ -24,6 +38,7 @@ fn check(tree: &Tree, rendering: &Rendering) -> Vec<String> {
     for workload in rendering.workloads() {
         let mut say = |what: &str| problems.push(format!("{}: {what}", workload.title()));
         pod(&workload, &mut say);
+        init_scripts(&workload, &mut say);
         for container in workload.containers() {
             one_container(rendering, &workload, container, &mut say);
         }
@@ -39,6 +54,54 @@ fn check(tree: &Tree, rendering: &Rendering) -> Vec<String> {
         }
     }
     problems
+}
+
+/// The postgres image runs files that are executable, and reads the others into its own shell.
+fn init_scripts(workload: &Workload<'_>, say: &mut impl FnMut(&str)) {
+    for mount in workload.containers().flat_map(|container| list(container, "/volumeMounts")) {
+        let is_it = |volume: &&Value| volume["name"] == mount["name"];
+        let volume = list(workload.pod(), "/volumes").iter().find(is_it);
+        let mode = volume.and_then(|volume| number(volume, "/configMap/defaultMode")).unwrap_or(0o644);
+        if text(mount, "/mountPath") == "/docker-entrypoint-initdb.d" && mode & 0o111 != 0o111 {
+            say(&format!(
+                "volume {}: defaultMode must be 365 (0555), or the script is not run but read",
+                mount["name"]
+            ));
+        }
+    }
+}
+
+/// Where compose and the local overlay have a service of one name and one image, they start it the same way.
+fn command_lines(tree: &Tree, rendering: &Rendering) -> Vec<String> {
+    let stack = Stack::of(tree);
+    let mut problems = Vec::new();
+    for workload in rendering.workloads() {
+        let (name, container) = (name_of(workload.object), &list(workload.pod(), "/containers")[0]);
+        let Some(service) = stack.services.get(name).filter(|service| service["image"] == container["image"]) else {
+            continue;
+        };
+        let (there, here) = (options(list(service, "/command")), options(list(container, "/args")));
+        for option in there.symmetric_difference(&here) {
+            let known = if there.contains(option) { "compose" } else { "the cluster" };
+            problems.push(format!("{}: only {known} starts it with `{option}`", workload.title()));
+        }
+    }
+    problems
+}
+
+/// Each with its values, without those of the place.
+fn options(arguments: &[Value]) -> BTreeSet<String> {
+    let mut options: Vec<String> = Vec::new();
+    for argument in arguments.iter().filter_map(Value::as_str) {
+        match options.last_mut() {
+            Some(option) if option.starts_with('-') && !option.contains('=') && !argument.starts_with('-') => {
+                *option += &format!(" {argument}");
+            }
+            _ => options.push(argument.to_owned()),
+        }
+    }
+    let is_of_the_place = |option: &String| OF_THE_PLACE.contains(&option.split(['=', ' ']).next().unwrap());
+    options.into_iter().filter(|option| !is_of_the_place(option)).collect()
 }
 
 fn name_of_container(container: &Value) -> &str {
@@ -151,6 +214,29 @@ fn problems(tree: &Tree) -> Vec<String> {
 #[test]
 fn every_pod_is_restricted() {
     holds(check);
+}
+
+#[test]
+fn compose_and_the_cluster_start_the_same_programs_alike() {
+    const LOCAL: &str = "deploy/kubernetes/overlays/local";
+    let check = |tree: &Tree| {
+        super::overlay(tree, LOCAL).map_or_else(|error| vec![error], |rendering| command_lines(tree, &rendering))
+    };
+    if has_kubectl() {
+        none(&check(&Tree::checkout()));
+        let exporters = format!("{LOCAL}/exporters.yaml");
+        let named = "Deployment postgres-exporter: only compose starts it with `--collector.stat_statements`";
+        caught(check, &exporters, "- --collector.stat_statements\n", "- --log.level=info\n", named);
+        caught(check, "deploy/compose.yaml", "- allkeys-lru", "- noeviction", "only compose starts it with `--maxmem");
+    }
+}
+
+#[test]
+fn an_init_script_that_would_be_read_and_not_run_is_caught() {
+    if has_kubectl() {
+        let file = "deploy/kubernetes/overlays/local/postgres.yaml";
+        caught(problems, file, "defaultMode: 365", "defaultMode: 292", "postgres: volume \"init\": defaultMode");
+    }
 }
 
 #[test]
