@@ -48,6 +48,10 @@ revoke all on database keel from public;
 grant connect on database keel to keel_app, keel_system, keel_exporter;
 alter schema public owner to keel_owner;
 revoke create on schema public from public;
--- What the exporter reads; nobody else may.
+-- What the exporter reads. The extension lets everybody, so that must be taken back.
 create extension if not exists pg_stat_statements;
+revoke all on pg_stat_statements, pg_stat_statements_info from public;
+revoke all on function pg_stat_statements(boolean), pg_stat_statements_info() from public;
+grant select on pg_stat_statements, pg_stat_statements_info to pg_monitor;
+grant execute on function pg_stat_statements(boolean), pg_stat_statements_info() to pg_monitor;
 SQL
