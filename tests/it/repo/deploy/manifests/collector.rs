@@ -7,6 +7,8 @@ use serde_json::Value;
 use super::{Rendering, Workload, has_kubectl, holds, list, text};
 use crate::repo::deploy::{Tree, caught};
 
+const SYNCHRONOUS: &str = "--feature-gates=stanza.synchronousLogEmitter";
+
 fn check(_: &Tree, rendering: &Rendering) -> Vec<String> {
     let mut problems = Vec::new();
     for workload in rendering.workloads() {
@@ -53,6 +55,11 @@ fn one(workload: &Workload<'_>, config: &str, say: &mut impl FnMut(String)) {
         if !mounts.iter().any(|mount| directory.starts_with(mount)) {
             say(format!("its configuration writes to {directory}, which is not mounted"));
         }
+    }
+    // Its emitter would hold lines in memory whose place in the file is written down already.
+    let reads_files = parsed["receivers"]["file_log"].is_object();
+    if reads_files && !list(container, "/args").iter().any(|argument| argument == SYNCHRONOUS) {
+        say(format!("it reads files and keeps their places: without {SYNCHRONOUS} a crash loses lines"));
     }
     memory(container, say);
 }
@@ -105,5 +112,7 @@ fn a_collector_without_what_it_asks_for_is_caught() {
         caught(problems, gateway, "containerPort: 4319", "containerPort: 14319", "listens on 4319");
         caught(problems, gateway, "mountPath: /var/lib/otelcol", "mountPath: /var/lib/queue", "which is not mounted");
         caught(problems, gateway, "value: 410MiB", "value: 512MiB", "GOMEMLIMIT");
+        let agent = "deploy/kubernetes/components/collector/agent.yaml";
+        caught(problems, agent, "stanza.synchronousLogEmitter", "stanza.synchronous", "a crash loses lines");
     }
 }
