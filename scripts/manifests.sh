@@ -19,7 +19,7 @@ readonly KUBERNETES_VERSIONS=(1.35 1.36 1.37)
 readonly RENDERED=$LOCAL/manifests
 # Kinds that are no part of Kubernetes, so that there is no schema to check them by: the repository's test knows their
 # fields.
-readonly CUSTOM_KINDS='ServiceMonitor|PrometheusRule|ExternalSecret|HTTPRoute'
+readonly CUSTOM_KINDS='ServiceMonitor|PodMonitor|PrometheusRule|ExternalSecret|HTTPRoute'
 
 main() {
   cd "$ROOT"

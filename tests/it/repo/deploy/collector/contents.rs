@@ -1,5 +1,7 @@
 //! What is made of a line, and what is hidden of spans and lines.
 
+use std::collections::BTreeSet;
+
 use regex::Regex;
 use serde_json::Value;
 
@@ -189,11 +191,26 @@ fn statements(file: &Value) -> Vec<String> {
     json.flat_map(|group| strings(&group["statements"])).map(ToOwned::to_owned).collect()
 }
 
+/// Attributes that every line gets, whatever is in it.
+fn told(file: &Value) -> BTreeSet<String> {
+    let set = Regex::new(r#"^set\(log\.attributes\["([^"]+)"\], "?[^"]"#).unwrap();
+    let groups = file["processors"]["transform/lines"]["log_statements"].as_array().into_iter().flatten();
+    let general = groups.filter(|group| !group["conditions"].to_string().contains("IsMatch"));
+    let statements = general.flat_map(|group| strings(&group["statements"]));
+    statements.filter_map(|statement| Some(set.captures(statement)?[1].to_owned())).collect()
+}
+
 fn wrong_lines(tree: &Tree) -> Vec<String> {
     let (compose, agent) = (read(tree, COMPOSE), read(tree, AGENT));
     let mut problems = [foreign_words(COMPOSE, &compose), foreign_words(AGENT, &agent)].concat();
     if statements(&compose) != statements(&agent) || statements(&agent).is_empty() {
         problems.push(format!("{COMPOSE} and {AGENT} do not make the same of a line (transform/lines)"));
+    }
+    let known = [COMPOSE, AGENT].map(|path| (path, told(&read(tree, path))));
+    for label in ["service.name", "deployment.environment.name"] {
+        for (path, _) in known.iter().filter(|(_, told)| !told.contains(label)) {
+            problems.push(format!("{path}: a line that is no JSON gets no {label}, by which Loki is asked"));
+        }
     }
     let reference = keel(&["catalogue", "--markdown"]);
     let every = reference.lines().find(|line| line.starts_with("Every line has ")).unwrap_or_default();
@@ -254,6 +271,13 @@ fn a_line_keeps_its_labels_few_and_gives_its_trace_to_the_record() {
     none(&wrong_lines(&Tree::checkout()));
     caught(wrong_lines, AGENT, "log.cache[\"trace_id\"]", "log.cache[\"trace\"]", "no line has `trace`");
     caught(wrong_lines, COMPOSE, "log.cache[\"service\"]", "log.cache[\"name\"]", "do not make the same");
+    caught(
+        wrong_lines,
+        AGENT,
+        "          - set(log.attributes[\"deployment.environment.name\"], \"$",
+        "          - set(log.attributes[\"environment\"], \"$",
+        "gets no deployment.environment.name",
+    );
     caught(
         wrong_lines,
         LOKI,

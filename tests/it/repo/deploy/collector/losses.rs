@@ -53,7 +53,9 @@ const OTHERS: &[&str] = &[
 const WORDS: &[&str] = &[
     "block_retention",
     "decision_wait",
+    "file_log",
     "file_storage",
+    "fluent_forward",
     "max_elapsed_time",
     "limits_config",
     "max_line_size",

@@ -4,26 +4,28 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Rendering, Workload, has_kubectl, holds, list, text};
+use super::{Rendering, Workload, has_kubectl, holds, list, name_of, text};
 use crate::repo::deploy::{Tree, caught};
 
 const SYNCHRONOUS: &str = "--feature-gates=stanza.synchronousLogEmitter";
 
 fn check(_: &Tree, rendering: &Rendering) -> Vec<String> {
     let mut problems = Vec::new();
+    let service = rendering.of("ConfigMap").find(|map| name_of(map).starts_with("keel-config"));
+    let wanted = service.map(|map| text(map, "/data/APP_ENVIRONMENT")).unwrap_or_default();
     for workload in rendering.workloads() {
         for volume in list(workload.pod(), "/volumes") {
             let name = text(volume, "/configMap/name");
             let map = rendering.named("ConfigMap", workload.namespace(), name);
             if let Some(config) = map.and_then(|map| map["data"]["collector.yaml"].as_str()) {
-                one(&workload, config, &mut |what| problems.push(format!("{}: {what}", workload.title())));
+                one(&workload, config, wanted, &mut |what| problems.push(format!("{}: {what}", workload.title())));
             }
         }
     }
     problems
 }
 
-fn one(workload: &Workload<'_>, config: &str, say: &mut impl FnMut(String)) {
+fn one(workload: &Workload<'_>, config: &str, wanted: &str, say: &mut impl FnMut(String)) {
     let container = &list(workload.pod(), "/containers")[0];
     let given: BTreeSet<&str> = list(container, "/env").iter().map(|variable| text(variable, "/name")).collect();
     for reference in config.split("${env:").skip(1).map(|rest| rest.split('}').next().unwrap()) {
@@ -35,6 +37,10 @@ fn one(workload: &Workload<'_>, config: &str, say: &mut impl FnMut(String)) {
         if *name != "GOMEMLIMIT" && !config.contains(&format!("${{env:{name}")) {
             say(format!("its configuration does not use the variable {name}"));
         }
+    }
+    let environment = list(container, "/env").iter().find(|variable| variable["name"] == "KEEL_ENVIRONMENT");
+    if environment.is_some_and(|variable| text(variable, "/value") != wanted) {
+        say(format!("KEEL_ENVIRONMENT must be {wanted}; release/ sets it"));
     }
     let declared: BTreeSet<i64> = workload.ports().into_iter().map(|(_, number)| number).collect();
     let parsed: Value = serde_saphyr::from_str(config).unwrap();
@@ -114,5 +120,7 @@ fn a_collector_without_what_it_asks_for_is_caught() {
         caught(problems, gateway, "value: 410MiB", "value: 512MiB", "GOMEMLIMIT");
         let agent = "deploy/kubernetes/components/collector/agent.yaml";
         caught(problems, agent, "stanza.synchronousLogEmitter", "stanza.synchronous", "a crash loses lines");
+        let release = "deploy/kubernetes/release/replacements.yaml";
+        caught(problems, release, "name: otel-agent", "name: agent", "KEEL_ENVIRONMENT must be staging");
     }
 }

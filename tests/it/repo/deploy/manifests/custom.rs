@@ -29,6 +29,23 @@ const FIELDS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "PodMonitor",
+        "monitoring.coreos.com/v1",
+        &[
+            "spec.jobLabel",
+            "spec.namespaceSelector.matchNames[]",
+            "spec.selector.matchLabels.*",
+            "spec.podMetricsEndpoints[].port",
+            "spec.podMetricsEndpoints[].path",
+            "spec.podMetricsEndpoints[].interval",
+            "spec.podMetricsEndpoints[].scrapeTimeout",
+            "spec.podMetricsEndpoints[].honorLabels",
+            "spec.podMetricsEndpoints[].relabelings[].targetLabel",
+            "spec.podMetricsEndpoints[].relabelings[].replacement",
+            "spec.podMetricsEndpoints[].relabelings[].action",
+        ],
+    ),
+    (
         "PrometheusRule",
         "monitoring.coreos.com/v1",
         &[
@@ -310,7 +327,7 @@ fn faults_in_custom_kinds_are_caught() {
     );
     caught(problems, &monitors, "targetLabel: environment", "targetLabel: env", "can't be rendered");
     let release = "deploy/kubernetes/release/replacements.yaml";
-    caught(problems, release, "kind: ServiceMonitor", "kind: PodMonitor", "the label environment must be staging");
+    caught(problems, release, "kind: ServiceMonitor", "kind: Probe", "the label environment must be staging");
     let rules = "deploy/prometheus/rules/platform.yaml";
     caught(problems, rules, "\ngroups:\n  - name: ", "\ngroups:\n  - name: x", "run scripts/manifests.sh write");
     let secrets = format!("{components}/external-secrets/external-secrets.yaml");

@@ -9,6 +9,7 @@ mod jobs;
 mod network;
 mod pods;
 mod references;
+mod scraped;
 mod settings;
 
 use std::{path::Path, process::Command, sync::OnceLock};
