@@ -207,28 +207,17 @@ fn wrong_endpoints(tree: &Tree) -> Vec<String> {
 fn missing_services(tree: &Tree) -> Vec<String> {
     let mut problems = Vec::new();
     let stack = "deploy/compose.observability.yaml";
-    if tree.path(stack).exists() {
-        let services = read(tree, stack);
-        for name in ["otel-collector", "tempo", "loki", "prometheus", "jaeger"] {
-            if services["services"][name].is_null() {
-                problems.push(format!("{stack}: no service `{name}`, which the collector and Tempo call by that name"));
-            }
+    let services = read(tree, stack);
+    for name in ["otel-collector", "tempo", "loki", "prometheus", "jaeger"] {
+        if services["services"][name].is_null() {
+            problems.push(format!("{stack}: no service `{name}`, which the collector and Tempo call by that name"));
         }
     }
-    if tree.path("deploy/kubernetes/components/collector").exists() {
-        let services: Vec<String> = tree
-            .files("deploy/kubernetes/components/collector", ".yaml")
-            .iter()
-            .flat_map(|path| tree.yaml(path))
-            .filter(|object| object["kind"] == "Service")
-            .filter_map(|object| Some(object["metadata"]["name"].as_str()?.to_owned()))
-            .collect();
-        for name in
-            ["otel-collector", "otel-collector-peers"].iter().filter(|name| !services.iter().any(|one| one == **name))
-        {
-            problems.push(format!(
-                "deploy/kubernetes/components/collector: no Service `{name}`, which the collectors call"
-            ));
+    let component = "deploy/kubernetes/components/collector";
+    let objects: Vec<Value> = tree.files(component, ".yaml").iter().flat_map(|path| tree.yaml(path)).collect();
+    for name in ["otel-collector", "otel-collector-peers"] {
+        if !objects.iter().any(|object| object["kind"] == "Service" && object["metadata"]["name"] == name) {
+            problems.push(format!("{component}: no Service `{name}`, which the collectors call"));
         }
     }
     problems
@@ -320,6 +309,14 @@ fn what_is_called_is_there() {
     caught(wrong_endpoints, AGENT, ":-otel-collector:4317}", ":-collector:4317}", "collector:4317");
     caught(wrong_endpoints, TEMPO, "http://prometheus:9090", "http://prometheus:9091", "prometheus:9091");
     caught(wrong_endpoints, LOKI, "http_listen_port: 3100", "http_listen_port: 3110", "loki:3100");
+    caught(wrong_endpoints, "deploy/compose.observability.yaml", "\n  loki:\n", "\n  logs:\n", "no service `loki`");
+    caught(
+        wrong_endpoints,
+        "deploy/kubernetes/components/collector/gateway.yaml",
+        "  name: otel-collector-peers\n",
+        "  name: peers\n",
+        "no Service `otel-collector-peers`",
+    );
     caught(wrong_ports, COMPOSE, "0.0.0.0:4318", "0.0.0.0:4319", "OTLP over HTTP");
     caught(wrong_ports, AGENT, "without_type_suffix: true", "without_type_suffix: false", "without_type_suffix");
 }

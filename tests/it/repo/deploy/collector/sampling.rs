@@ -25,25 +25,23 @@ fn variable_default(name: &str) -> f64 {
     row.split(" | ").nth(2).unwrap().trim().parse().unwrap()
 }
 
-/// Bounds of buckets that rules compare request durations with, in ms.
+const RED: &str = "deploy/grafana/dashboards/red.json";
+
+/// Bounds of buckets that the dashboard of the objectives compares request durations with, in ms.
 fn objectives(tree: &Tree) -> Vec<f64> {
-    if !tree.path("deploy/prometheus/rules").exists() {
-        return Vec::new();
-    }
-    let bound = Regex::new(r#"http_server_request_duration_seconds_bucket\{[^}]*\ble="([0-9.]+)""#).unwrap();
-    let rules = tree.files("deploy/prometheus/rules", ".yaml");
-    let texts: Vec<String> = rules.iter().map(|path| tree.text(path)).collect();
-    texts
-        .iter()
-        .flat_map(|text| bound.captures_iter(text).filter_map(|found| found[1].parse::<f64>().ok()))
-        .map(|seconds| seconds * 1_000.0)
-        .collect()
+    let bound = Regex::new(r#"http_server_request_duration_seconds_bucket\{[^}]*\ble=\\?"([0-9.]+)\\?""#).unwrap();
+    let text = tree.text(RED);
+    let seconds = bound.captures_iter(&text).filter_map(|found| found[1].parse::<f64>().ok());
+    seconds.map(|seconds| seconds * 1_000.0).collect()
 }
 
 fn wrong_sampling(tree: &Tree) -> Vec<String> {
     let mut problems = Vec::new();
     let longest = milliseconds(&code().settings["http.request_timeout"]) + variable_default("OTEL_BSP_SCHEDULE_DELAY");
     let objectives = objectives(tree);
+    if objectives.is_empty() {
+        problems.push(format!("{RED}: no panel has the bound of the latency objective (`le` of the request durations)"));
+    }
     let searchable = searchable();
     let share = Regex::new(r"^\$\{env:KEEL_TRACE_SHARE:-([0-9.]+)\}$").unwrap();
     for path in [COMPOSE, GATEWAY] {
@@ -71,11 +69,9 @@ fn wrong_sampling(tree: &Tree) -> Vec<String> {
             errors |= strings(&policy["status_code"]["status_codes"]).contains(&"ERROR");
             if let Some(threshold) = policy["latency"]["threshold_ms"].as_f64() {
                 slow = true;
-                let is_objective =
-                    [500.0, 1_000.0].contains(&threshold) && (objectives.is_empty() || objectives.contains(&threshold));
-                if !is_objective {
+                if objectives.iter().any(|objective| (objective - threshold).abs() > 0.1) {
                     problems.push(format!(
-                        "{path}: slow is over {threshold} ms, and no latency objective has this bound: {objectives:?}"
+                        "{path}: slow is over {threshold} ms, and the latency objective of {RED} has {objectives:?}"
                     ));
                 }
             }
@@ -106,7 +102,8 @@ fn wrong_sampling(tree: &Tree) -> Vec<String> {
 fn failed_and_slow_traces_are_kept_by_the_services_own_figures() {
     none(&wrong_sampling(&Tree::checkout()));
     caught(wrong_sampling, COMPOSE, "status_codes: [ERROR]", "status_codes: [UNSET]", "not both kept");
-    caught(wrong_sampling, GATEWAY, "threshold_ms: 500", "threshold_ms: 700", "slow is over 700 ms");
+    caught(wrong_sampling, GATEWAY, "threshold_ms: 250", "threshold_ms: 500", "slow is over 500 ms");
+    caught(wrong_sampling, RED, "le=\\\"0.25\\\"", "le=\\\"0.5\\\"", "slow is over 250 ms");
     caught(wrong_sampling, GATEWAY, "decision_wait: 15s", "decision_wait: 10s", "10000 ms late");
     caught(wrong_sampling, COMPOSE, "name: slow", "name: errors", "two policies");
     caught(wrong_sampling, COMPOSE, "KEEL_TRACE_SHARE:-100", "KEEL_TRACE_SHARE:-1000", "no percentage");
