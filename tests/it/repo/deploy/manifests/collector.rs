@@ -4,8 +4,15 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Rendering, Workload, has_kubectl, holds, list, name_of, text};
-use crate::repo::deploy::{Tree, caught};
+use super::{
+    Rendering, Workload, has_kubectl, holds, list, name_of, number,
+    settings::{seconds, settings},
+    text,
+};
+use crate::repo::{
+    deploy::{Tree, caught, none},
+    root,
+};
 
 const SYNCHRONOUS: &str = "--feature-gates=stanza.synchronousLogEmitter";
 
@@ -22,6 +29,7 @@ fn check(_: &Tree, rendering: &Rendering) -> Vec<String> {
             }
         }
     }
+    gateways(rendering, &mut |what| problems.push(format!("{}: {what}", rendering.name)));
     problems
 }
 
@@ -70,6 +78,50 @@ fn one(workload: &Workload<'_>, config: &str, wanted: &str, say: &mut impl FnMut
     memory(container, say);
 }
 
+/// How many traces a second tail sampling holds until it decides.
+fn traces_a_second(config: &Value) -> Option<f64> {
+    let sampling = config.pointer("/processors/tail_sampling")?;
+    Some(number(sampling, "/num_traces")? as f64 / seconds(text(sampling, "/decision_wait")))
+}
+
+/// Production's gateways bear what its pods do until the job places end (docs/scaling.md, the mix): 5 % orders, each a
+/// webhook of 100 ms and a trace of its own.
+fn gateways(rendering: &Rendering, say: &mut impl FnMut(String)) {
+    let Some(gateway) = rendering.named("Deployment", "keel", "otel-collector") else { return };
+    let maps = rendering.of("ConfigMap").filter_map(|map| map["data"]["collector.yaml"].as_str());
+    let borne = maps.filter_map(|text| traces_a_second(&serde_saphyr::from_str(text).unwrap())).next().unwrap_or(0.0);
+    let scaler = rendering.named("HorizontalPodAutoscaler", "keel", "keel");
+    let pods = scaler.and_then(|scaler| number(scaler, "/spec/minReplicas")).unwrap_or(0) as f64;
+    let requests = pods * settings(rendering)["jobs.concurrency"].parse::<f64>().unwrap() / 0.1 / 0.05;
+    let replicas = number(gateway, "/spec/replicas").unwrap_or(1) as f64;
+    if rendering.name.ends_with("/production") && replicas * borne < requests * 1.05 {
+        say(format!(
+            "Deployment otel-collector: {replicas} gateways bear {:.0} traces a second; {requests:.0} requests a second, where \
+             the job places end, are {:.0}",
+            replicas * borne,
+            requests * 1.05
+        ));
+    }
+}
+
+/// Rows of docs/scaling.md whose gateways are not what the figures of tail sampling make of their requests.
+fn wrong_rows(page: &str, borne: f64) -> Vec<String> {
+    let cells = |line: &str| -> Vec<String> { line.split('|').map(|cell| cell.trim().to_owned()).collect() };
+    let mut lines = page.lines().skip_while(|line| !line.starts_with("| requests/s |"));
+    let at = lines.next().and_then(|head| cells(head).iter().position(|cell| cell == "gateways"));
+    let Some(at) = at else { return vec!["docs/scaling.md: the table has no column `gateways`".to_owned()] };
+    let rows = lines.skip(1).take_while(|line| line.starts_with('|')).map(cells);
+    // Rounded down to 650 there.
+    let borne = (borne / 50.0).floor() * 50.0;
+    rows.filter_map(|row| {
+        let requests: f64 = row[1].replace(',', "").parse().unwrap();
+        let wanted = (requests * 1.05 / borne).ceil().max(2.0);
+        (row[at] != wanted.to_string())
+            .then(|| format!("docs/scaling.md: {requests} requests a second need {wanted} gateways, not {}", row[at]))
+    })
+    .collect()
+}
+
 /// Go's own limit, at 80 % of the container's.
 fn memory(container: &Value, say: &mut impl FnMut(String)) {
     let limit =
@@ -101,6 +153,16 @@ fn collect(value: &Value, listens: &mut BTreeSet<i64>, directories: &mut Vec<Str
     }
 }
 
+#[test]
+fn the_page_on_scaling_counts_gateways_as_tail_sampling_does() {
+    let gateway = &Tree::checkout().yaml("deploy/collector/kubernetes-gateway.yaml")[0];
+    let borne = traces_a_second(gateway).unwrap();
+    let page = std::fs::read_to_string(root().join("docs/scaling.md")).unwrap();
+    none(&wrong_rows(&page, borne));
+    assert_eq!(wrong_rows(&page, borne / 2.0).len(), 3, "the rows from 1,000 requests a second on");
+    assert!(page.contains("`otelcol_processor_tail_sampling_sampling_trace_dropped_too_early`"));
+}
+
 fn problems(tree: &Tree) -> Vec<String> {
     super::problems(tree, check)
 }
@@ -118,6 +180,8 @@ fn a_collector_without_what_it_asks_for_is_caught() {
         caught(problems, gateway, "containerPort: 4319", "containerPort: 14319", "listens on 4319");
         caught(problems, gateway, "mountPath: /var/lib/otelcol", "mountPath: /var/lib/queue", "which is not mounted");
         caught(problems, gateway, "value: 410MiB", "value: 512MiB", "GOMEMLIMIT");
+        let production = "deploy/kubernetes/overlays/production/kustomization.yaml";
+        caught(problems, production, "/spec/replicas, value: 4", "/spec/replicas, value: 3", "3 gateways bear 2000");
         let agent = "deploy/kubernetes/components/collector/agent.yaml";
         caught(problems, agent, "stanza.synchronousLogEmitter", "stanza.synchronous", "a crash loses lines");
         let release = "deploy/kubernetes/release/replacements.yaml";
