@@ -6,6 +6,7 @@ mod contents;
 mod keys;
 mod losses;
 mod pipelines;
+mod queues;
 mod sampling;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ const AGENT: &str = "deploy/collector/kubernetes-agent.yaml";
 const TEMPO: &str = "deploy/tempo/tempo.yaml";
 const LOKI: &str = "deploy/loki/loki.yaml";
 const BACKENDS: &str = "deploy/collector/backends";
+const QUEUES: &str = "deploy/collector/queues";
 /// What a file declares besides its service.
 const KINDS: [&str; 5] = ["receivers", "processors", "exporters", "extensions", "connectors"];
 
@@ -34,6 +36,12 @@ fn read(tree: &Tree, path: &str) -> Value {
 
 fn backends(tree: &Tree) -> Vec<String> {
     tree.files(BACKENDS, ".yaml")
+}
+
+/// What the collector may be given, each a file by itself.
+fn configurations(tree: &Tree) -> Vec<String> {
+    let alone = [COMPOSE, GATEWAY, AGENT].map(ToOwned::to_owned).into_iter();
+    alone.chain(backends(tree)).chain(tree.files(QUEUES, ".yaml")).collect()
 }
 
 /// As the collector reads several `--config`: blocks are put together, lists and values replaced.
@@ -72,7 +80,7 @@ fn unknown_keys(tree: &Tree) -> Vec<String> {
     let loki = Keys::read("loki.txt", include_str!("collector/keys/loki.txt"));
     let mut problems = tempo.problems(&read(tree, TEMPO), "top", TEMPO);
     problems.extend(loki.problems(&read(tree, LOKI), "top", LOKI));
-    for path in [COMPOSE, GATEWAY, AGENT].map(ToOwned::to_owned).into_iter().chain(backends(tree)) {
+    for path in configurations(tree) {
         let file = read(tree, &path);
         problems.extend(collector.problems(&file, "top", &path));
         for kind in KINDS {
@@ -108,7 +116,7 @@ fn variables(text: &str) -> BTreeMap<String, Option<String>> {
 fn undocumented_variables(tree: &Tree) -> Vec<String> {
     let said = Regex::new(r"(?m)^#   ([A-Z0-9_]+)  +(.*)$").unwrap();
     let mut problems = Vec::new();
-    for path in [COMPOSE, GATEWAY, AGENT].map(ToOwned::to_owned).into_iter().chain(backends(tree)) {
+    for path in configurations(tree) {
         let text = tree.text(&path);
         let said: BTreeMap<&str, &str> = said
             .captures_iter(&text)
@@ -176,7 +184,7 @@ fn listeners(tree: &Tree) -> BTreeMap<(String, u16), &'static str> {
 fn wrong_endpoints(tree: &Tree) -> Vec<String> {
     let listeners = listeners(tree);
     let mut called = Vec::new();
-    for path in [COMPOSE, GATEWAY, AGENT].map(ToOwned::to_owned).into_iter().chain(backends(tree)) {
+    for path in configurations(tree) {
         let file = read(tree, &path);
         for (name, exporter) in members(&file, "exporters") {
             if let Some(endpoint) = exporter["endpoint"].as_str().and_then(address) {

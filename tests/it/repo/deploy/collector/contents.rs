@@ -131,7 +131,8 @@ fn wrong_redaction(tree: &Tree) -> Vec<String> {
     let catalogue: Value = serde_json::from_str(&keel(&["catalogue"])).unwrap();
     let fields = catalogue["events"].as_array().unwrap().iter().flat_map(|event| strings(&event["fields"]));
     let lines: Vec<String> = fields.map(|field| format!(r#"{{"message":"m","{field}":"v"}}"#)).collect();
-    for text in plain.into_iter().chain(lines.iter().map(String::as_str)).filter(|text| masked(&values, text) != *text) {
+    for text in plain.into_iter().chain(lines.iter().map(String::as_str)).filter(|text| masked(&values, text) != *text)
+    {
         problems.push(format!("{COMPOSE}: redaction would mask a part of `{text}`"));
     }
     problems

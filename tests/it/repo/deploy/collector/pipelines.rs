@@ -8,7 +8,7 @@ use super::{AGENT, COMPOSE, GATEWAY, KINDS, backends, kind_of, members, merged, 
 use crate::repo::deploy::{Tree, caught, none};
 
 /// Exporters to the next collector, which does what is left to do.
-const INWARD: [&str; 2] = ["load_balancing", "otlp_grpc/gateway"];
+pub const INWARD: [&str; 2] = ["load_balancing", "otlp_grpc/gateway"];
 
 /// Each file that stands alone, and each backend on top of each gateway.
 fn compositions(tree: &Tree) -> Vec<(String, Value)> {

@@ -40,7 +40,8 @@ fn wrong_sampling(tree: &Tree) -> Vec<String> {
     let longest = milliseconds(&code().settings["http.request_timeout"]) + variable_default("OTEL_BSP_SCHEDULE_DELAY");
     let objectives = objectives(tree);
     if objectives.is_empty() {
-        problems.push(format!("{RED}: no panel has the bound of the latency objective (`le` of the request durations)"));
+        problems
+            .push(format!("{RED}: no panel has the bound of the latency objective (`le` of the request durations)"));
     }
     let searchable = searchable();
     let share = Regex::new(r"^\$\{env:KEEL_TRACE_SHARE:-([0-9.]+)\}$").unwrap();

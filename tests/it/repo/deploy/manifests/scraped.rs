@@ -130,7 +130,13 @@ fn a_collector_that_nobody_scrapes_is_caught() {
     if has_kubectl() {
         let monitors = "deploy/kubernetes/components/monitoring/service-monitors.yaml";
         caught(problems, monitors, "- keel-collector", "- keel-collectors", "DaemonSet otel-agent: nobody scrapes");
-        caught(problems, monitors, "otel-collector\n      app", "otel-gate\n      app", "otel-collector: nobody scrapes");
+        caught(
+            problems,
+            monitors,
+            "otel-collector\n      app",
+            "otel-gate\n      app",
+            "otel-collector: nobody scrapes",
+        );
         let release = "deploy/kubernetes/release/replacements.yaml";
         caught(problems, release, "kind: PodMonitor", "kind: Probe", "otel-agent: the label environment must be");
         let policies = "deploy/kubernetes/components/collector/network-policies.yaml";
