@@ -1,7 +1,9 @@
-//! The documented keys of what runs the files (`keys/*.txt`), and files held against them.
+//! The documented names of keys of what runs the files (`keys/*.txt`), with the values of a few, and files held against
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use regex::Regex;
 use serde_json::Value;
 
 /// What may stand below a key.
@@ -13,7 +15,8 @@ enum Below {
 
 #[derive(Debug, Default)]
 struct Block {
-    scalars: BTreeSet<String>,
+    /// With what they may be, where the list says so: `duration`, or one of several.
+    scalars: BTreeMap<String, Option<String>>,
     nested: BTreeMap<String, Below>,
     also: Vec<String>,
 }
@@ -49,7 +52,8 @@ impl Keys {
             let mut words = line.split(' ').peekable();
             while let Some(word) = words.next() {
                 let Some(key) = word.strip_suffix(':') else {
-                    block.scalars.insert(word.to_owned());
+                    let (key, values) = word.split_once('=').map_or((word, None), |(key, of)| (key, Some(of)));
+                    block.scalars.insert(key.to_owned(), values.map(ToOwned::to_owned));
                     continue;
                 };
                 let mut what = Vec::new();
@@ -106,7 +110,10 @@ impl Keys {
                 Some(None) if value.is_object() || is_list_of_blocks(value) => {
                     problems.push(format!("{path}: takes a value, no block"));
                 }
-                Some(None) => {}
+                Some(None) => {
+                    let values = self.values(name, key);
+                    problems.extend(values.and_then(|values| wrong_value(value, values, &path)));
+                }
                 Some(Some(Below::Block(below))) => self.check(value, below, &path, problems),
                 Some(Some(Below::List(below))) => match value.as_array() {
                     Some(items) => {
@@ -123,7 +130,7 @@ impl Keys {
     /// Whether a block has this key, and what is below it: nothing for a scalar.
     fn find(&self, block: &str, key: &str) -> Option<Option<&Below>> {
         let here = &self.blocks[block];
-        if here.scalars.contains(key) {
+        if here.scalars.contains_key(key) {
             return Some(None);
         }
         if let Some(below) = here.nested.get(key) {
@@ -131,6 +138,32 @@ impl Keys {
         }
         here.also.iter().find_map(|other| self.find(other, key))
     }
+
+    /// What a scalar may be. The block's own word counts before those of the blocks it takes in.
+    fn values(&self, block: &str, key: &str) -> Option<&str> {
+        let here = &self.blocks[block];
+        match here.scalars.get(key) {
+            Some(values) => values.as_deref(),
+            None => here.also.iter().find_map(|other| self.values(other, key)),
+        }
+    }
+}
+
+/// Variables are somebody else's to say.
+fn wrong_value(value: &Value, values: &str, path: &str) -> Option<String> {
+    if let Some(items) = value.as_array() {
+        return items.iter().find_map(|item| wrong_value(item, values, path));
+    }
+    let text = value.as_str().unwrap_or_default();
+    if text.contains("${env:") || value.is_null() {
+        return None;
+    }
+    if values == "duration" {
+        let duration = Regex::new(r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$").unwrap();
+        return (!duration.is_match(text)).then(|| format!("{path}: `{value}` is no duration with a unit, as 5s"));
+    }
+    let is_known = values.split('|').any(|known| known == text);
+    (!is_known).then(|| format!("{path}: `{value}` is none of {values}"))
 }
 
 fn is_list_of_blocks(value: &Value) -> bool {
