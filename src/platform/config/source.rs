@@ -22,7 +22,7 @@ impl Environment {
     pub const ALL: [Self; 4] = [Self::Development, Self::Test, Self::Staging, Self::Production];
     pub const VARIABLE: &str = "APP_ENVIRONMENT";
 
-    /// Staging and production: no defaults for secrets, no demo faults.
+    /// Staging and production: no defaults for secrets.
     pub const fn is_deployed(self) -> bool {
         matches!(self, Self::Staging | Self::Production)
     }

@@ -1,7 +1,7 @@
 //! The documented names of keys of what runs the files (`keys/*.txt`), with the values of a few, and files held against
 //! them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use regex::Regex;
 use serde_json::Value;
