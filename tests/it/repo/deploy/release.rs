@@ -38,6 +38,47 @@ fn context_problems(ignore: &str, dockerfile: &str) -> Vec<String> {
     problems
 }
 
+/// BuildKit ignores an argument that the Dockerfile does not declare, and `BUILDKIT_SBOM_…` below the first stage means
+/// that stage alone.
+fn argument_problems(workflow: &str, dockerfile: &str) -> Vec<String> {
+    let document: Value = serde_saphyr::from_str(workflow).unwrap();
+    let declared = |text: &str, name: &str| {
+        text.lines().filter_map(|line| line.strip_prefix("ARG ")).any(|argument| {
+            let (declared, _) = argument.split_once('=').unwrap_or((argument, ""));
+            declared.trim() == name
+        })
+    };
+    let before_stages = dockerfile.split("\nFROM ").next().unwrap();
+    let mut problems = Vec::new();
+    for (step, lines) in steps(&document).filter_map(|step| Some((step, step["with"]["build-args"].as_str()?))) {
+        for name in lines.lines().filter_map(|line| Some(line.split_once('=')?.0.trim())) {
+            let (text, place) = if name.starts_with("BUILDKIT_SBOM_") {
+                (before_stages, "before its first FROM")
+            } else {
+                (dockerfile, "in it")
+            };
+            if !declared(text, name) {
+                problems.push(format!("{WORKFLOW}: {name} does nothing: {DOCKERFILE} has no `ARG {name}` {place}"));
+            }
+        }
+        let scans = lines.contains("BUILDKIT_SBOM_SCAN_CONTEXT=true");
+        if !step["with"]["sbom"].is_null() && !scans {
+            problems.push(format!("{WORKFLOW}: an SBOM without BUILDKIT_SBOM_SCAN_CONTEXT=true names no crate"));
+        }
+    }
+    let looks =
+        |step: &Value| step["run"].as_str().is_some_and(|run| run.contains(".SBOM") && run.contains("pkg:cargo/"));
+    if !steps(&document).any(looks) {
+        problems.push(format!("{WORKFLOW}: no step looks for a crate (pkg:cargo/…) in the SBOM that was pushed"));
+    }
+    problems
+}
+
+fn steps(workflow: &Value) -> impl Iterator<Item = &Value> {
+    let jobs = workflow["jobs"].as_object().into_iter().flatten();
+    jobs.flat_map(|(_, job)| job["steps"].as_array().into_iter().flatten())
+}
+
 fn workflow_problems(workflow: &str) -> Vec<String> {
     let document: Value = serde_saphyr::from_str(workflow).unwrap();
     let dockerfile = checkout(DOCKERFILE);
@@ -97,6 +138,7 @@ fn the_builder_sees_what_it_needs_and_no_more() {
 #[test]
 fn a_release_is_tested_pinned_and_may_do_little() {
     none(&workflow_problems(&checkout(WORKFLOW)));
+    none(&argument_problems(&checkout(WORKFLOW), &checkout(DOCKERFILE)));
 }
 
 /// Plants a fault in a text that is no part of deploy/.
@@ -125,4 +167,18 @@ fn a_release_with_a_loose_action_another_compiler_or_no_tests_is_caught() {
     caught_in(workflow_problems, WORKFLOW, "contents: read", "contents: write", "may write contents");
     caught_in(workflow_problems, WORKFLOW, "permissions: {}", "permissions: write-all", "permissions at the top");
     caught_in(workflow_problems, WORKFLOW, "scanner:1.12.0@", "scanner:latest@", "SBOM_GENERATOR");
+}
+
+#[test]
+fn a_build_argument_that_nothing_reads_and_an_sbom_without_crates_are_caught() {
+    let in_dockerfile = |dockerfile: &str| argument_problems(&checkout(WORKFLOW), dockerfile);
+    let declared = "ARG BUILDKIT_SBOM_SCAN_CONTEXT=false\n";
+    caught_in(in_dockerfile, DOCKERFILE, declared, "", "BUILDKIT_SBOM_SCAN_CONTEXT does nothing");
+    let moved =
+        |dockerfile: &str| in_dockerfile(&dockerfile.replace("AS builder\n", &format!("AS builder\n{declared}")));
+    caught_in(moved, DOCKERFILE, declared, "", "before its first FROM");
+    caught_in(in_dockerfile, DOCKERFILE, "ARG VERSION=0.0.0", "ARG VERSIO=0.0.0", "VERSION does nothing");
+    let in_workflow = |workflow: &str| argument_problems(workflow, &checkout(DOCKERFILE));
+    caught_in(in_workflow, WORKFLOW, "SCAN_CONTEXT=true", "SCAN_CONTEXT=false", "names no crate");
+    caught_in(in_workflow, WORKFLOW, "pkg:cargo/tokio", "pkg:deb/debian", "no step looks for a crate");
 }
