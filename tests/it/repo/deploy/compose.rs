@@ -203,6 +203,10 @@ fn health(name: &str, service: &Value, stack: &Stack) -> Vec<String> {
     if name == "probe" && !strings(&service["volumes"]).any(|volume| volume == "probe:/probe") {
         problems.push("has no volume to copy to".to_owned());
     }
+    let runs = strings(&service["command"]).any(|word| word.ends_with("mv /probe/.new /probe/busybox"));
+    if name == "probe" && !runs {
+        problems.push("copies onto a busybox that may run at that moment: copy to /probe/.new and rename".to_owned());
+    }
     problems
 }
 
@@ -296,6 +300,7 @@ fn the_compose_files_name_only_what_there_is() {
         (base, "command: [migrate]", "command: [migrations]", "no such subcommand"),
         (base, "redis: {condition", "rediss: {condition", "there is no such service"),
         (base, "dockerfile: deploy/Dockerfile", "dockerfile: Dockerfile", "is built with Some(\"Dockerfile\")"),
+        (base, "&& mv /probe/.new /probe/busybox", "&& cp /probe/.new /probe/busybox", "may run at that moment"),
         (base, "./postgres/init.sh", "./postgres/roles.sh", "not in the tree"),
         (base, "stop_grace_period: 40s", "stop_grace_period: 30s", "the drain takes 32s"),
         (base, "max_connections=100", "max_connections=30", "needed are 38"),

@@ -1,11 +1,15 @@
-//! The compose files as one: what services, secrets, volumes and networks there are, and who reaches whom.
+//! The compose files as one: what services, secrets, volumes and networks there are, and who reaches whom. And each set
+//! of them that somebody is told to start, by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use regex::Regex;
 use serde_json::Value;
 
-use super::Tree;
+use super::{Tree, caught, none};
 
 /// What listens inside each container, without those of the example. Published by their images or their configuration.
 const PORTS: [(&str, &[u16]); 13] = [
@@ -35,12 +39,14 @@ pub struct Stack {
 
 impl Stack {
     pub fn of(tree: &Tree) -> Self {
+        let files = tree.files("deploy", ".yaml");
+        Self::of_files(tree, files.iter().map(String::as_str).filter(|path| path.starts_with("deploy/compose")))
+    }
+
+    fn of_files<'a>(tree: &Tree, files: impl IntoIterator<Item = &'a str>) -> Self {
         let mut stack = Self::default();
-        for path in tree.files("deploy", ".yaml") {
-            if !path.starts_with("deploy/compose") {
-                continue;
-            }
-            let document = &tree.yaml(&path)[0];
+        for path in files {
+            let document = &tree.yaml(path)[0];
             for (name, service) in entries(&document["services"]) {
                 merge(stack.services.entry(name.clone()).or_insert(Value::Null), service);
             }
@@ -114,4 +120,114 @@ pub fn text(value: &Value) -> &str {
 /// `${NAME:-default}` as it is without the variable.
 pub fn resolved(text: &str) -> String {
     Regex::new(r"\$\{[A-Z_]+:-([^}]*)\}").unwrap().replace_all(text, "$1").into_owned()
+}
+
+/// What `scripts/up.sh` starts, with and without what watches, and each `docker compose -f … -f …` that is written
+/// down somewhere.
+fn sets(tree: &Tree) -> BTreeSet<Vec<String>> {
+    let root = crate::repo::root();
+    let read = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let listed = |folder: &str, beginning: &str| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        let wanted =
+            |path: &PathBuf| path.is_file() && path.file_name().unwrap().to_string_lossy().starts_with(beginning);
+        entries.filter(wanted).collect()
+    };
+
+    let written = Regex::new(r"docker compose((?: (?:-f|--file) [a-z./-]+\.yaml)+)").unwrap();
+    let heads =
+        tree.files("deploy", ".yaml").into_iter().chain(tree.files("deploy", ".sh")).map(|path| tree.text(&path));
+    let pages = listed("docs", "").into_iter().chain(listed("scripts", "")).chain([root.join("README.md")]).map(read);
+    let mut sets: BTreeSet<Vec<String>> = BTreeSet::new();
+    for text in heads.chain(pages) {
+        for found in written.captures_iter(&text) {
+            sets.insert(found[1].split(' ').filter(|word| word.ends_with(".yaml")).map(ToOwned::to_owned).collect());
+        }
+    }
+
+    // The example's script adds to the two lists.
+    let added = Regex::new(r"(?m)^\s*([A-Za-z_]+)\+?=\((deploy/compose[^)]*)\)").unwrap();
+    let scripts = [root.join("scripts/up.sh")].into_iter().chain(listed("scripts/lib", "compose-")).map(read);
+    let mut lists: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for text in scripts {
+        for found in added.captures_iter(&text) {
+            let files = found[2].split(' ').filter(|word| word.ends_with(".yaml")).map(ToOwned::to_owned);
+            lists.entry(found[1].to_owned()).or_default().extend(files);
+        }
+    }
+    let list = |name: &str| lists.get(name).cloned().unwrap_or_default();
+    sets.insert(list("COMPOSE_FILES"));
+    sets.insert([list("COMPOSE_FILES"), list("files"), list("COMPOSE_LAST_FILES")].concat());
+    sets
+}
+
+/// Each of those sets by itself: what a service needs is in it, and what ends is waited for.
+fn set_problems(tree: &Tree) -> Vec<String> {
+    let mut problems = Vec::new();
+    for files in sets(tree) {
+        let stack = Stack::of_files(tree, files.iter().map(String::as_str));
+        let started: BTreeMap<&String, &Value> =
+            stack.services.iter().filter(|(_, service)| service["profiles"].is_null()).collect();
+        for (name, service) in &stack.services {
+            let mut add = |what: String| problems.push(format!("{}: {name}: {what}", files.join(" + ")));
+            if text(&service["image"]).is_empty() {
+                add("none of these files says what it is: the one that does has to be among them".to_owned());
+            }
+            for (other, _) in entries(&service["depends_on"]).filter(|(other, _)| !stack.services.contains_key(*other))
+            {
+                add(format!("depends on `{other}`, which is in none of these files"));
+            }
+            for (secret, _) in secrets(service).iter().filter(|(secret, _)| !stack.secrets.contains_key(secret)) {
+                add(format!("wants the secret `{secret}`, which is in none of these files"));
+            }
+            let volumes = strings(&service["volumes"]).filter_map(|volume| volume.split(':').next());
+            for volume in volumes.filter(|source| !source.starts_with('.') && !stack.volumes.contains(*source)) {
+                add(format!("wants the volume `{volume}`, which is in none of these files"));
+            }
+            let awaited = started
+                .values()
+                .any(|other| other["depends_on"][name.as_str()]["condition"] == "service_completed_successfully");
+            if service["restart"] == "no" && started.contains_key(name) && !awaited {
+                add("ends, and no service waits for that: `up --wait` would fail, so let one depend on it with \
+                     service_completed_successfully"
+                    .to_owned());
+            }
+        }
+    }
+    problems
+}
+
+#[test]
+fn every_set_of_compose_files_that_is_written_down_starts_by_itself() {
+    let tree = Tree::checkout();
+    let alone = vec!["deploy/compose.yaml".to_owned()];
+    let watched = [alone.clone(), vec!["deploy/compose.observability.yaml".to_owned()]].concat();
+    let sets = sets(&tree);
+    assert!(sets.contains(&alone) && sets.contains(&watched), "not found where they are written: {sets:?}");
+    none(&set_problems(&tree));
+}
+
+#[test]
+fn a_set_in_which_nobody_waits_for_what_ends_is_caught() {
+    let base = "deploy/compose.yaml";
+    let watching = "deploy/compose.observability.yaml";
+    let waits = "      probe: {condition: service_completed_successfully}\n";
+    caught(set_problems, base, waits, "", "deploy/compose.yaml: probe: ends, and no service waits");
+    caught(
+        set_problems,
+        base,
+        "migrate: {condition: service_completed_successfully}",
+        "migrate: {condition: service_started}",
+        "migrate: ends",
+    );
+    caught(set_problems, base, "volumes:\n  postgres: {}", "volumes:\n  pg: {}", "wants the volume `postgres`");
+    caught(
+        set_problems,
+        watching,
+        "  redis-exporter: {file",
+        "  redis-exporters: {file",
+        "the secret `redis-exporter`",
+    );
+    caught(set_problems, watching, "      tempo: {cond", "      temp: {cond", "depends on `temp`");
+    caught(set_problems, base, "image: redis:", "imag: redis:", "says what it is");
 }
