@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Collects what the image holds beside the binary: the libraries it is linked to, certificates, a user, and what the
-# package manager knows of them. The Dockerfile runs it, and scripts/image.sh for a binary of this machine.
+# Collects what the image holds: the binary, the libraries it is linked to, certificates, a user, and what the package
+# manager knows of them. The Dockerfile runs it, and scripts/image.sh for a binary of this machine.
 #
 #   image-root.sh <binary> <new directory>
 set -euo pipefail
@@ -17,6 +17,7 @@ fi
 umask 022
 mkdir -p "$ROOT"/{etc,var/lib/dpkg/status.d}
 install -d -m 1777 "$ROOT/tmp"
+install -D -m 755 "$BINARY" "$ROOT/usr/local/bin/keel"
 
 # "name => path (address)" or "path (address)"; what the kernel itself maps has no path.
 mapfile -t libraries < <(grep -o '/[^ ]*' <<<"$linked")
@@ -47,5 +48,6 @@ if command -v dpkg-query >/dev/null; then
   done
 fi
 
-# The same files make the same layer, whenever it is built.
+# The same files make the same layer, whenever it is built: one, for a file that is copied into a directory of the layer
+# below would give that directory the time of the copy.
 find "$ROOT" -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH:-0}" {} +

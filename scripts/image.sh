@@ -95,13 +95,10 @@ check_binary() {
   mkdir -p "$WORK/builder/out"
   if has_debug_information "$binary"; then
     say "$binary is a debug build: a stripped copy is looked at, whose size says nothing about the release's"
-    strip --strip-all -o "$WORK/builder/out/keel" "$binary"
-    LIMITED=0
-  else
-    cp "$binary" "$WORK/builder/out/keel"
+    strip --strip-all -o "$WORK/stripped" "$binary"
+    binary=$WORK/stripped LIMITED=0
   fi
-  chmod 755 "$WORK/builder/out/keel"
-  deploy/image-root.sh "$WORK/builder/out/keel" "$WORK/builder/out/root"
+  deploy/image-root.sh "$binary" "$WORK/builder/out/root"
   IMAGE=keel:check-$$
   "${ENGINE}_build" "$IMAGE" --build-context "builder=$WORK/builder" --build-arg "GIT_SHA=$REVISION" \
     --build-arg "VERSION=$VERSION" >"$WORK/build.log" 2>&1 || fail "not built: $(cat "$WORK/build.log")"
@@ -164,60 +161,54 @@ check_files() {
 # --- And do -------------------------------------------------------------------------------------------------------
 
 check_commands() {
-  local image=$1 health start found port=$WORK/port words='{{range .Config.Entrypoint}}{{.}} {{end}}'
-  free_port "$port" >/dev/null
-  mapfile -t VARIABLES < <("${ENGINE}_inspect" "$image" '{{range .Config.Env}}{{println .}}{{end}}' | grep .)
-  VARIABLES+=("APP__ADMIN__BIND=127.0.0.1:$(cat "$port")" APP__HTTP__BIND=127.0.0.1:0)
-  found=$(inside "$image" /usr/local/bin/keel --version) || fail "the binary does not run"
+  local image=$1 health start found words='{{range .Config.Entrypoint}}{{.}} {{end}}'
+  found=$("${ENGINE}_run" "$image" /usr/local/bin/keel --version) || fail "the binary does not run"
   [[ $found == "keel $VERSION" ]] || fail "keel --version says '$found', not 'keel $VERSION'"
 
   # What the image itself says has to be run, without the brackets and CMD.
   read -ra health <<<"$("${ENGINE}_inspect" "$image" '{{range .Config.Healthcheck.Test}}{{.}} {{end}}')"
   health=("${health[@]:1}")
-  expect 1 "$image" "${health[@]}"
+  expect_no_service "$image" "${health[@]}"
   read -ra start <<<"$("${ENGINE}_inspect" "$image" "$words${words/Entrypoint/Cmd}")"
   start_service "$image" "${start[@]}"
-  expect 0 "$image" "${health[@]}"
+  until_alive "$image" "${health[@]}"
   stop_service || fail "the service ended with $? on SIGTERM: $(tail -n 20 "$WORK/service.log")"
-  expect 1 "$image" "${health[@]}"
+  expect_no_service "$image" "${health[@]}"
   say "image: runs as 65532 without a shell; ${health[*]} answers 1 without a service, 0 with one"
 }
 
-# In a process of its own, which becomes the command.
-inside() {
-  ("${ENGINE}_run" "$1" "${VARIABLES[@]}" -- "${@:2}")
-}
-
-expect() {
-  local expected=$1 status=0
-  inside "${@:2}" >"$WORK/output" 2>&1 || status=$?
-  ((status == expected)) || fail "${*:3} ended with $status, not $expected: $(cat "$WORK/output")"
+expect_no_service() {
+  local status=0
+  "${ENGINE}_run" "$@" >"$WORK/output" 2>&1 || status=$?
+  ((status == 1)) || fail "${*:2} ended with $status, not 1, and no service is there: $(cat "$WORK/output")"
 }
 
 # Alive is all that is asked, so no database has to be there: nobody listens on port 1.
 start_service() {
-  local image=$1 deadline=$((SECONDS + START_SECONDS)) secret
+  local secret
   secret=$(head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n')
-  (
-    VARIABLES+=(APP_ENVIRONMENT=development "APP__AUTH__PEPPER=$secret" DATABASE_URL=postgres://keel@127.0.0.1:1/keel
-      DATABASE_SYSTEM_URL=postgres://keel@127.0.0.1:1/keel)
-    "${ENGINE}_run" "$image" "${VARIABLES[@]}" -- "${@:2}"
-  ) >"$WORK/service.log" 2>&1 &
-  SERVICE=$!
-  until port_is_taken "$(cat "$WORK/port")"; do
-    kill -0 "$SERVICE" 2>/dev/null && ((SECONDS < deadline)) ||
-      fail "the service does not start: $(tail -n 20 "$WORK/service.log")"
-    sleep 0.1
+  "${ENGINE}_start" "$1" APP_ENVIRONMENT=development "APP__AUTH__PEPPER=$secret" \
+    DATABASE_URL=postgres://keel@127.0.0.1:1/keel DATABASE_SYSTEM_URL=postgres://keel@127.0.0.1:1/keel -- "${@:2}" ||
+    fail "the service cannot be started"
+}
+
+# Asked as the engine would, inside.
+until_alive() {
+  local deadline=$((SECONDS + START_SECONDS))
+  until "${ENGINE}_ask" "$@" >"$WORK/output" 2>&1; do
+    "${ENGINE}_is_running" && ((SECONDS < deadline)) ||
+      fail "${*:2} finds no service: $(cat "$WORK/output") $("${ENGINE}_log" | tail -n 20)"
+    sleep 0.2
   done
 }
 
 # Its status is the service's.
 stop_service() {
-  local service=$SERVICE
-  [[ -n $service ]] || return 0
+  local status=0
+  [[ -n $SERVICE ]] || return 0
+  "${ENGINE}_stop" || status=$?
   SERVICE=''
-  kill -TERM "$service" 2>/dev/null
-  wait "$service"
+  return "$status"
 }
 
 main "$@"

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # The two that build an image: Docker, and where no engine answers Debian's buildah as root. What differs between them
-# is here, each as <engine>_<verb>. Sourced after common.sh, with WORK (a directory that the caller removes) set.
+# is here, each as <engine>_<verb>. Sourced after common.sh, with WORK (a directory that the caller removes) set, and
+# with IMAGE_ROOT once something is unpacked there. SERVICE names what was started.
 
 # Sets ENGINE. KEEL_ENGINE=docker|buildah forces one.
 find_engine() {
@@ -39,16 +40,50 @@ docker_unpack() {
   return "$status"
 }
 
-# docker_run <image> <variable=value>... -- <command>...: as a pod of the `restricted` profile would, on this network.
+# As a pod of the `restricted` profile would, and with no network but its own loopback: nothing is published, so it is
+# the same whether the engine runs here, in a virtual machine or without root.
+DOCKER_LIMITS=(--no-healthcheck --network none --read-only --cap-drop ALL --security-opt no-new-privileges)
+
+# docker_run <image> <command>...: alone, with the image's own variables.
 docker_run() {
+  docker run --rm "${DOCKER_LIMITS[@]}" --entrypoint "$2" "$1" "${@:3}"
+}
+
+# docker_start <image> <variable=value>... -- <command>...: in the background, until <engine>_stop.
+docker_start() {
   local image=$1 options=()
   shift
   while [[ $1 != -- ]]; do
     options+=(--env "$1")
     shift
   done
-  exec docker run --rm --no-healthcheck --network host --read-only --cap-drop ALL --security-opt no-new-privileges \
-    "${options[@]}" --entrypoint "$2" "$image" "${@:3}"
+  SERVICE=keel-check-$$
+  docker run --detach --name "$SERVICE" "${DOCKER_LIMITS[@]}" "${options[@]}" --entrypoint "$2" "$image" "${@:3}" \
+    >/dev/null
+}
+
+# docker_ask <image> <command>...: beside what was started.
+docker_ask() {
+  docker exec "$SERVICE" "${@:2}"
+}
+
+docker_is_running() {
+  [[ $(docker container inspect --format '{{.State.Running}}' "$SERVICE" 2>/dev/null) == true ]]
+}
+
+# Ends with the service's status, and leaves its log in WORK.
+docker_stop() {
+  local status
+  # Longer than the service takes to drain, which is what it may take.
+  docker stop -t 40 "$SERVICE" >/dev/null
+  status=$(docker wait "$SERVICE") || status=1
+  docker_log >"$WORK/service.log"
+  docker rm --force "$SERVICE" >/dev/null
+  return "$status"
+}
+
+docker_log() {
+  docker logs "$SERVICE" 2>&1
 }
 
 docker_forget() {
@@ -96,15 +131,45 @@ buildah_unpack() {
   cp -a "$(run_buildah mount "$container")/." "$2"
 }
 
-# buildah_run <image> <variable=value>... -- <command>...: in what buildah_unpack left in IMAGE_ROOT.
-buildah_run() {
-  local variables=()
+# In what buildah_unpack left in IMAGE_ROOT, as the image's variables say, but for the ports: the network is this
+# machine's, where somebody else may have them. The process becomes the command.
+buildah_become() {
+  local variables words='{{range .Config.Env}}{{println .}}{{end}}'
+  mapfile -t variables < <(buildah_inspect "$1" "$words" | grep .)
+  variables+=("APP__ADMIN__BIND=127.0.0.1:$(cat "$WORK/port" 2>/dev/null || free_port "$WORK/port")")
+  variables+=(APP__HTTP__BIND=127.0.0.1:0)
   shift
   while [[ $1 != -- ]]; do
     variables+=("$1")
     shift
   done
   exec env -i "${variables[@]}" chroot --userspec=65532:65532 --groups= "$IMAGE_ROOT" "${@:2}"
+}
+
+buildah_run() {
+  (buildah_become "$1" -- "${@:2}")
+}
+
+buildah_start() {
+  buildah_become "$@" >"$WORK/service.log" 2>&1 &
+  SERVICE=$!
+}
+
+buildah_ask() {
+  buildah_run "$@"
+}
+
+buildah_is_running() {
+  kill -0 "$SERVICE" 2>/dev/null
+}
+
+buildah_stop() {
+  kill -TERM "$SERVICE" 2>/dev/null
+  wait "$SERVICE"
+}
+
+buildah_log() {
+  cat "$WORK/service.log"
 }
 
 # Its storage goes with WORK.

@@ -8,6 +8,7 @@ use super::{Tree, caught, code, none};
 use crate::support::process;
 
 pub const DOCKERFILE: &str = "deploy/Dockerfile";
+const IMAGE_ROOT: &str = "deploy/image-root.sh";
 const DEPLOYMENT: &str = "deploy/kubernetes/base/deployment.yaml";
 const BINARY: &str = "/usr/local/bin/keel";
 const LOWEST_USER: u32 = 10_000;
@@ -133,8 +134,8 @@ fn user_problems(tree: &Tree) -> Vec<String> {
     if uid < LOWEST_USER || gid < LOWEST_USER {
         problems.push(format!("{DOCKERFILE}: USER {user} is below {LOWEST_USER}: the host may have such a user"));
     }
-    if !tree.text("deploy/image-root.sh").contains(&format!("keel:x:{uid}:{gid}:")) {
-        problems.push(format!("deploy/image-root.sh: its passwd has no keel:x:{uid}:{gid}, the Dockerfile's USER"));
+    if !tree.text(IMAGE_ROOT).contains(&format!("keel:x:{uid}:{gid}:")) {
+        problems.push(format!("{IMAGE_ROOT}: its passwd has no keel:x:{uid}:{gid}, the Dockerfile's USER"));
     }
     if !tree.path(DEPLOYMENT).is_file() {
         problems.push(format!("{DEPLOYMENT}: missing, so nothing says that pods run as {user}"));
@@ -168,8 +169,8 @@ fn command_problems(tree: &Tree) -> Vec<String> {
     if exec_form(last.last("ENTRYPOINT")) != Some(vec![BINARY.to_owned()]) {
         problem(format!("ENTRYPOINT {} is not [\"{BINARY}\"]: there is no shell to run it", last.last("ENTRYPOINT")));
     }
-    if !last.all("COPY").any(|copy| copy.ends_with(&format!(" {BINARY}"))) {
-        problem(format!("no COPY to {BINARY}, the entrypoint"));
+    if !last.all("COPY").eq(["--from=builder /out/root/ /"]) {
+        problem("COPY is not /out/root/ to / alone: the same files would no longer make the same layer".to_owned());
     }
     let health = last.last("HEALTHCHECK").split_once("CMD ").map_or("", |(_, command)| command);
     match exec_form(health).as_deref() {
@@ -179,6 +180,10 @@ fn command_problems(tree: &Tree) -> Vec<String> {
     match exec_form(last.last("CMD")).as_deref() {
         Some([command]) => subcommands(&mut problem, "CMD", command),
         _ => problem(format!("CMD {} is not [<command>]", last.last("CMD"))),
+    }
+
+    if !tree.text(IMAGE_ROOT).contains(&format!("install -D -m 755 \"$BINARY\" \"$ROOT{BINARY}\"")) {
+        problem(format!("{IMAGE_ROOT} does not put the binary at {BINARY}, the entrypoint"));
     }
 
     let code = code();
@@ -242,6 +247,7 @@ fn a_wrong_port_command_or_shell_form_is_caught() {
         "HEALTHCHECK",
     );
     caught(command_problems, DOCKERFILE, "ENTRYPOINT [\"/usr/local/bin/keel\"]", "ENTRYPOINT keel", "no shell");
-    caught(command_problems, DOCKERFILE, "/out/keel /usr/local/bin/keel", "/out/keel /keel", "no COPY");
+    caught(command_problems, DOCKERFILE, "/out/root/ /\n", "/out/root/ /\nCOPY --from=builder /a /b\n", "same layer");
+    caught(command_problems, IMAGE_ROOT, "\"$ROOT/usr/local/bin/keel\"", "\"$ROOT/keel\"", "the entrypoint");
     caught(command_problems, DOCKERFILE, "FROM scratch", "FROM builder", "from scratch");
 }
