@@ -1,4 +1,4 @@
-//! What the image's builder may see (.dockerignore), and the workflow that publishes the image.
+//! What the image's builder may see (.dockerignore), and the workflows that build and publish the image.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ use super::{
 };
 
 const WORKFLOW: &str = ".github/workflows/release.yml";
+const CI: &str = ".github/workflows/ci.yml";
 
 /// What a COPY takes from the context is let in, and nothing else is.
 fn context_problems(ignore: &str, dockerfile: &str) -> Vec<String> {
@@ -74,25 +75,11 @@ fn argument_problems(workflow: &str, dockerfile: &str) -> Vec<String> {
     problems
 }
 
-fn steps(workflow: &Value) -> impl Iterator<Item = &Value> {
-    let jobs = workflow["jobs"].as_object().into_iter().flatten();
-    jobs.flat_map(|(_, job)| job["steps"].as_array().into_iter().flatten())
-}
-
-fn workflow_problems(workflow: &str) -> Vec<String> {
+/// What holds for both workflows.
+fn common_problems(path: &str, workflow: &str) -> Vec<String> {
     let document: Value = serde_saphyr::from_str(workflow).unwrap();
-    let dockerfile = checkout(DOCKERFILE);
     let mut problems = Vec::new();
-    let mut problem = |text: String| problems.push(format!("{WORKFLOW}: {text}"));
-    let rust = builder_rust(&stages(&dockerfile));
-    if document["env"]["RUST_VERSION"] != rust.as_str() {
-        problem(format!("RUST_VERSION is {}, but {DOCKERFILE} builds with {rust}", document["env"]["RUST_VERSION"]));
-    }
-    for (name, image) in document["env"].as_object().unwrap() {
-        if image.as_str().is_some_and(|image| image.contains('/') && !is_pinned(image)) {
-            problem(format!("{name} is {image}, without an exact tag and a digest"));
-        }
-    }
+    let mut problem = |text: String| problems.push(format!("{path}: {text}"));
     if document["permissions"] != serde_json::json!({}) {
         problem("permissions at the top have to be {}: each job asks for its own".to_owned());
     }
@@ -101,6 +88,55 @@ fn workflow_problems(workflow: &str) -> Vec<String> {
         let commit = action.split_once('@').map_or("", |(_, commit)| commit);
         if version.is_empty() || commit.len() != 40 || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             problem(format!("{line} is not pinned as action@<commit> # v<version>: a tag can be moved"));
+        }
+    }
+    for (name, job) in document["jobs"].as_object().unwrap() {
+        if !job["timeout-minutes"].is_u64() {
+            problem(format!("the job {name} has no timeout-minutes: GitHub's own is six hours"));
+        }
+    }
+    problems
+}
+
+/// What a release would be refused for, CI refuses before.
+fn ci_problems(ci: &str) -> Vec<String> {
+    let (ci_document, release): (Value, Value) =
+        (serde_saphyr::from_str(ci).unwrap(), serde_saphyr::from_str(&checkout(WORKFLOW)).unwrap());
+    let mut problems = common_problems(CI, ci);
+    let mut problem = |text: &str| problems.push(format!("{CI}: {text}"));
+    let is_scan = |step: &&Value| step["uses"].as_str().is_some_and(|action| action.contains("/trivy-action@"));
+    let scan =
+        |document: &Value| steps(document).find(is_scan).map(|step| [step["uses"].clone(), step["with"].clone()]);
+    if scan(&release).is_none() || scan(&ci_document) != scan(&release) {
+        problem("its scan of the image is not the release's: both have to find the same");
+    }
+    if !steps(&ci_document).any(|step| step["run"] == "make image") {
+        problem("no job runs `make image`");
+    }
+    let mut jobs = ci_document["jobs"].as_object().unwrap().values();
+    if !jobs.all(|job| job["permissions"] == serde_json::json!({ "contents": "read" })) {
+        problem("a job may do more than read the sources");
+    }
+    problems
+}
+
+fn steps(workflow: &Value) -> impl Iterator<Item = &Value> {
+    let jobs = workflow["jobs"].as_object().into_iter().flatten();
+    jobs.flat_map(|(_, job)| job["steps"].as_array().into_iter().flatten())
+}
+
+fn workflow_problems(workflow: &str) -> Vec<String> {
+    let document: Value = serde_saphyr::from_str(workflow).unwrap();
+    let dockerfile = checkout(DOCKERFILE);
+    let mut problems = common_problems(WORKFLOW, workflow);
+    let mut problem = |text: String| problems.push(format!("{WORKFLOW}: {text}"));
+    let rust = builder_rust(&stages(&dockerfile));
+    if document["env"]["RUST_VERSION"] != rust.as_str() {
+        problem(format!("RUST_VERSION is {}, but {DOCKERFILE} builds with {rust}", document["env"]["RUST_VERSION"]));
+    }
+    for (name, image) in document["env"].as_object().unwrap() {
+        if image.as_str().is_some_and(|image| image.contains('/') && !is_pinned(image)) {
+            problem(format!("{name} is {image}, without an exact tag and a digest"));
         }
     }
     let jobs = document["jobs"].as_object().unwrap();
@@ -128,6 +164,15 @@ fn workflow_problems(workflow: &str) -> Vec<String> {
         }
     }
     problems
+}
+
+#[test]
+fn ci_builds_and_scans_the_image_as_a_release_does() {
+    none(&ci_problems(&checkout(CI)));
+    caught_in(ci_problems, CI, "run: make image", "run: make lint", "no job runs `make image`");
+    caught_in(ci_problems, CI, "severity: HIGH,CRITICAL", "severity: CRITICAL", "not the release's");
+    caught_in(ci_problems, CI, "contents: read", "contents: write", "more than read");
+    caught_in(ci_problems, CI, "timeout-minutes: 20", "timeout-hours: 20", "supply-chain has no timeout-minutes");
 }
 
 #[test]
