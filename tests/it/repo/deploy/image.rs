@@ -209,6 +209,34 @@ fn subcommands(problem: &mut impl FnMut(String), instruction: &str, command: &st
     }
 }
 
+/// Each file with a name that stands for the user's own is in the table of those.
+fn name_problems(tree: &Tree) -> Vec<String> {
+    let docs = checkout("docs/deploy.md");
+    let section = docs.split("### Replace these names\n").nth(1).unwrap_or_default();
+    let section = section.split("\n#").next().unwrap();
+    let mut problems = Vec::new();
+    for name in ["https://example.com/keel/keel", "ghcr.io/example/keel", "https://github.com/example/keel"] {
+        let row = section.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_default();
+        let files = tree.files("deploy", "");
+        for path in files.into_iter().filter(|path| tree.text(path).contains(name) && !row.contains(path.as_str())) {
+            problems.push(format!("{path}: {name} stands for the user's own: docs/deploy.md, \"Replace these names\""));
+        }
+    }
+    problems
+}
+
+#[test]
+fn every_name_that_stands_for_the_users_own_is_in_the_table_of_those() {
+    none(&name_problems(&Tree::checkout()));
+    caught(
+        name_problems,
+        "deploy/compose.yaml",
+        "image: keel:dev",
+        "image: ghcr.io/example/keel:1",
+        "stands for the user's",
+    );
+}
+
 #[test]
 fn the_dockerfile_says_what_the_code_and_the_manifests_say() {
     let tree = Tree::checkout();
