@@ -297,6 +297,9 @@ fn a_wrong_name_in_a_query_is_caught() {
     let logs = "deploy/grafana/dashboards/logs.json";
     caught(names, logs, "{service_name=", "{service=", "no stream label `service`");
     caught(names, logs, "message=\\\"slow_query", "message=\\\"slow_querie", "no line says `slow_querie`");
+    caught(names, logs, "level=\\\"ERROR", "level=\\\"error", "no line has the level `error`");
+    caught(names, logs, "\"query\": \"ERROR,", "\"query\": \"error,", "no line has the level `error`");
+    caught(names, logs, "| __error__=\\\"\\\" [", "[", "add `| __error__");
     caught(names, logs, "duration_ms", "duration_msec", "no field `duration_msec`");
     let resources = "deploy/grafana/dashboards/resources.json";
     caught(names, resources, "job=\\\"postgres\\\"", "job=\\\"postgresql\\\"", "comes with job=\"postgres\"");

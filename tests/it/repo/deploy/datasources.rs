@@ -176,7 +176,7 @@ fn lines(source: &Value) -> Vec<String> {
         match field {
             Some(field) if logql::is_field(&field) => {
                 let line = format!(
-                    r#"{{"level":"info","{field}":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"00f067aa0ba902b7"}}"#
+                    r#"{{"level":"INFO","{field}":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"00f067aa0ba902b7"}}"#
                 );
                 let taken =
                     Regex::new(pattern).unwrap().captures(&line).and_then(|found| Some(found.get(1)?.as_str().len()));

@@ -71,6 +71,8 @@ impl Dashboard {
         let value = |variable: &Value| match text(variable, "name") {
             "environment" => "development".to_owned(),
             "service" => "keel".to_owned(),
+            // All of them chosen one by one, so that each is seen by the checks.
+            _ if variable["type"] == "custom" => text(variable, "query").replace(',', "|"),
             _ if variable["includeAll"] == true => ".*".to_owned(),
             _ => text(variable, "query").split(',').next().unwrap_or_default().to_owned(),
         };

@@ -63,6 +63,9 @@ const WORDS: &[&str] = &[
     "__error__",
 ];
 
+/// As a line says them; `.*` asks for all.
+const LEVELS: &[&str] = &["ERROR", "WARN", "INFO", "DEBUG", "TRACE", ".*"];
+
 /// Attributes of spans and resources that queries may use, besides those the catalogue calls searchable.
 const SPAN: &[&str] = &[
     "resource.service.name",
@@ -101,11 +104,14 @@ fn pattern(text: &str) -> Regex {
 
 static QUOTED: LazyLock<Regex> = LazyLock::new(|| pattern(r#""(?:[^"\\]|\\.)*"|`[^`]*`"#));
 static MESSAGE: LazyLock<Regex> = LazyLock::new(|| pattern(r#"message\s*=~?\s*["`]([^"`]*)["`]"#));
+static LEVEL: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\blevel\s*(?:=~|!~|!=|=)\s*["`]([^"`]*)["`]"#));
+static RANGE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\{[^}]*\}([^\[]*)\[[^\]]*\]"));
 static SELECTOR: LazyLock<Regex> = LazyLock::new(|| pattern(r"\{([^}]*)\}"));
 static MATCHER: LazyLock<Regex> = LazyLock::new(|| pattern(r"([A-Za-z_]+)\s*(?:=~|!~|!=|=)"));
 static SELECTOR_OR_RANGE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\{[^}]*\}|\[[^\]]*\]"));
 static WORD: LazyLock<Regex> = LazyLock::new(|| pattern("[A-Za-z_][A-Za-z0-9_]*"));
 static SPAN_WORD: LazyLock<Regex> = LazyLock::new(|| pattern("[A-Za-z0-9_][A-Za-z0-9_.]*"));
+static CHOOSES: LazyLock<Regex> = LazyLock::new(|| pattern(r#"^[a-z_]+\s*(=\s*""|[<>]=?\s*[0-9]|==?\s*[0-9])"#));
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern("^[0-9]+(ms|s|m)?$"));
 
 /// Whether lines have such a field.
@@ -120,8 +126,14 @@ pub fn problems(query: &str) -> Vec<String> {
             problems.push(format!("no line says `{event}`; docs/telemetry.md has the events"));
         }
     }
+    for found in LEVEL.captures_iter(query) {
+        for level in found[1].split('|').filter(|level| !LEVELS.contains(level)) {
+            problems.push(format!("no line has the level `{level}`, only {}", LEVELS.join(", ")));
+        }
+    }
     let bare = QUOTED.replace_all(query, "\"\"");
     problems.extend(brackets(&bare));
+    problems.extend(RANGE.captures_iter(&bare).filter_map(|found| unreadable(&found[1])));
     for label in SELECTOR.captures_iter(&bare).flat_map(|found| MATCHER.captures_iter(found.get(1).unwrap().as_str())) {
         if !STREAM.contains(&&label[1]) {
             problems.push(format!("Loki has no stream label `{}`, only {}", &label[1], STREAM.join(", ")));
@@ -136,6 +148,28 @@ pub fn problems(query: &str) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Why Loki may answer the whole query with 400: a figure is made of what a stage could not read. In `pipeline` stand
+/// the stages between the selector and the range.
+fn unreadable(pipeline: &str) -> Option<String> {
+    let stages: Vec<&str> = pipeline.split('|').map(str::trim).collect();
+    let after = |name: &str| {
+        let at = stages.iter().rposition(|stage| stage.split_whitespace().next() == Some(name))?;
+        Some(&stages[at + 1..])
+    };
+    let excluded = |stages: &[&str]| stages.iter().any(|stage| stage.replace(' ', "") == "__error__=\"\"");
+    // A field equal to something: a line that is no JSON has none. `!=` and `=~` can be true of nothing.
+    let chosen = |stages: &[&str]| stages.iter().any(|stage| CHOOSES.is_match(stage));
+    match (after("json"), after("unwrap")) {
+        (_, Some(stages)) if !excluded(stages) => {
+            Some("a field that is no number makes Loki answer 400: add `| __error__=\"\"` after unwrap".to_owned())
+        }
+        (Some(stages), _) if !excluded(stages) && !chosen(stages) => {
+            Some("a line that is no JSON makes Loki answer 400: add `| __error__=\"\"` after json".to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn brackets(text: &str) -> Vec<String> {
@@ -161,4 +195,41 @@ pub fn traceql_problems(query: &str) -> Vec<String> {
         }
     }
     problems
+}
+
+#[test]
+fn a_level_that_no_line_has_is_a_problem() {
+    let of = |level: &str| problems(&format!(r#"{{service_name="keel"}} | json | level{level}"#));
+    for right in [r#"="ERROR""#, r#"=~"WARN|ERROR""#, r#"!="DEBUG""#, r#"=~".*""#] {
+        assert_eq!(of(right), Vec::<String>::new(), "{right}");
+    }
+    for wrong in [r#"="error""#, r#"=~"WARN|Error""#, r#"!~"WARNING""#, "=`FATAL`"] {
+        assert!(of(wrong).iter().any(|problem| problem.contains("no line has the level")), "{wrong}");
+    }
+}
+
+#[test]
+fn a_figure_of_lines_leaves_out_what_it_cannot_read() {
+    let of = |stages: &str, range: &str| problems(&format!(r#"rate({{service_name="keel"}} {stages} {range})"#));
+    for right in [
+        "",
+        r#"| json | __error__="""#,
+        r#"| json | message="request_completed""#,
+        "| json | status >= 500",
+        r#"| json | message="request_completed" | unwrap duration_ms | __error__="""#,
+    ] {
+        assert_eq!(of(right, "[5m]"), Vec::<String>::new(), "{right}");
+    }
+    for wrong in [
+        "| json",
+        r#"|= "x" | json"#,
+        r#"| message="request_completed" | json"#,
+        r#"| json | message!="request_completed""#,
+        r#"| json | level=~".*""#,
+        r#"| json | message="request_completed" | unwrap duration_ms"#,
+    ] {
+        assert!(of(wrong, "[5m]").iter().any(|problem| problem.contains("Loki answer 400")), "{wrong}");
+        // Lines themselves are shown, whatever they are.
+        assert!(!problems(&format!(r#"{{service_name="keel"}} {wrong}"#)).iter().any(|it| it.contains("400")), "{wrong}");
+    }
 }
