@@ -1,5 +1,6 @@
-//! Whether queries answer: each is asked until it does or the time is up. What can't answer here is in `allowed.yaml`,
-//! with the reason, and must then really be silent.
+//! Whether queries answer: each is asked until it does or the time is up, and so is each selector in it, because a
+//! query that ends in `or vector(0)` always answers. What can't answer here is in `allowed.yaml`, with the reason, and
+//! must then really be silent.
 
 use std::{
     fmt::Write as _,
@@ -59,7 +60,7 @@ impl Allowed {
 /// What became of a query.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// So many series with a number.
+    /// So many series with a number, and each of its selectors that is silent is excused.
     Answers(usize),
     /// No answer, and each of its selectors that is silent is excused.
     Allowed,
@@ -142,14 +143,8 @@ async fn look(prometheus: &Prometheus, expr: &str, allowed: &[Allowed]) -> Outco
         Err(error) => return Outcome::Silent(error),
     };
     // A panel of `NaN` shows nothing.
-    match series.iter().filter(|series| !series.value.is_nan()).count() {
-        0 => silence(prometheus, expr, allowed).await,
-        count => Outcome::Answers(count),
-    }
-}
-
-/// Why a query has no answer: which of its selectors never met a series.
-async fn silence(prometheus: &Prometheus, expr: &str, allowed: &[Allowed]) -> Outcome {
+    let answers = series.iter().filter(|series| !series.value.is_nan()).count();
+    // Which of its selectors never met a series.
     let (mut silent, mut excused) = (Vec::new(), false);
     for mut selector in selectors(expr) {
         // A series of the past is one all the same.
@@ -164,10 +159,11 @@ async fn silence(prometheus: &Prometheus, expr: &str, allowed: &[Allowed]) -> Ou
             silent.push(text);
         }
     }
-    match (silent.is_empty(), excused) {
-        (true, false) => Outcome::Silent("each selector has series, and yet no number comes out".to_owned()),
-        (true, true) => Outcome::Allowed,
-        (false, _) => Outcome::Silent(format!("no series: {}", silent.join(", "))),
+    match (silent.is_empty(), answers, excused) {
+        (false, ..) => Outcome::Silent(format!("no series: {}", silent.join(", "))),
+        (true, 0, true) => Outcome::Allowed,
+        (true, 0, false) => Outcome::Silent("each selector has series, and yet no number comes out".to_owned()),
+        (true, ..) => Outcome::Answers(answers),
     }
 }
 

@@ -16,7 +16,10 @@ use std::{
 };
 
 use crate::{
-    repo::deploy::{Tree, dashboards},
+    repo::{
+        self,
+        deploy::{Tree, dashboards, grafana::vocabulary::RULES},
+    },
     support::{
         client::Tenant,
         process,
@@ -27,7 +30,7 @@ use answers::{Asked, Report, allowed};
 use traffic::{Site, Traffic};
 
 /// Longer than any window of the queries, which are 30 s, and than a restart.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Most of what a dashboard shows about latency leads to a trace from here.
 const WITH_EXEMPLARS: &str = "http_server_request_duration_seconds_bucket";
 
@@ -47,7 +50,9 @@ fn plan() -> Plan {
         ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
     ];
-    Plan { settings: settings.map(|(name, value)| (name, value.to_owned())).into(), ..Plan::default() }
+    // What they record is asked for, and an alert has to fire to be seen.
+    let rules = vec![repo::root().join(RULES)];
+    Plan { settings: settings.map(|(name, value)| (name, value.to_owned())).into(), rules, ..Plan::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,6 +117,11 @@ async fn a_wrong_name_is_reported(stack: &Stack) -> Vec<String> {
             "no series: http_server_request_duration_second_count",
         ),
         ("up{job=\"kiel\"}", Vec::new(), "no series: up{job=\"kiel\"}"),
+        (
+            "sum(rate(http_server_request_duration_seconds_count{http_response_status_code=~\"6..\"}[30s])) or vector(0)",
+            Vec::new(),
+            "no series: http_server_request_duration_seconds_count{http_response_status_code=~\"6..\"}",
+        ),
         ("up{job=\"keel\"} > 7", Vec::new(), "no number comes out"),
         ("sum(rate(", Vec::new(), "400"),
         ("up", allowed("up"), "up has series: remove the entry"),

@@ -12,6 +12,7 @@ use super::{
 
 const PROVIDERS: &str = "deploy/grafana/provisioning/dashboards";
 const COMPOSE: &str = "deploy/compose.observability.yaml";
+const RED: &str = "deploy/grafana/dashboards/red.json";
 const PROMETHEUS: &str = "deploy/prometheus/prometheus.yaml";
 
 /// Keys of a provider of dashboards in Grafana's documentation.
@@ -29,6 +30,9 @@ fn providers(tree: &Tree) -> Vec<(String, Value)> {
 
 fn dashboards(tree: &Tree) -> Vec<String> {
     let mut problems = Vec::new();
+    if providers(tree).is_empty() {
+        problems.push(format!("{PROVIDERS}: no provider, and so Grafana has no dashboards"));
+    }
     for (path, provider) in providers(tree) {
         let mut used = BTreeSet::new();
         datasources::keys(&provider, "", &mut used);
@@ -57,6 +61,7 @@ fn stack(tree: &Tree) -> Vec<String> {
         mounted("./grafana/dashboards", provider["options"]["path"].as_str().unwrap_or_default());
     }
     let interval = tree.yaml(PROMETHEUS).remove(0)["global"]["scrape_interval"].clone();
+    problems.extend(retention(tree, &compose));
     for (path, source) in datasources::sources(tree).into_values() {
         let host = text(&source, "url").trim_start_matches("http://").split(':').next().unwrap_or_default().to_owned();
         if compose["services"][&host].is_null() {
@@ -70,10 +75,22 @@ fn stack(tree: &Tree) -> Vec<String> {
     problems
 }
 
+/// The panel says how far back one can look, and that is how long the stack keeps metrics.
+fn retention(tree: &Tree, compose: &Value) -> Option<String> {
+    let flags = list(compose, "/services/prometheus/command").iter().filter_map(Value::as_str);
+    let kept = |name: &str| {
+        let flag = format!("--storage.tsdb.retention.{name}=");
+        flags.clone().find_map(|given| given.strip_prefix(&flag)).unwrap_or_default().to_owned()
+    };
+    let said = format!("keeps {} or {}", kept("time").replace('d', " days"), kept("size").replace("GB", " GB"));
+    (!tree.text(RED).contains(&said)).then(|| format!("{RED}: Availability does not say that Prometheus {said}"))
+}
+
 #[test]
 fn dashboards_are_provisioned_from_files() {
     none(&dashboards(&Tree::checkout()));
     caught(dashboards, &format!("{PROVIDERS}/keel.yaml"), "allowUiUpdates:", "allowUiUpdate:", "no `allowUiUpdate`");
+    caught(dashboards, &format!("{PROVIDERS}/keel.yaml"), "providers:", "provider:", "no provider");
 }
 
 #[test]
@@ -87,6 +104,7 @@ fn grafana_runs_beside_what_it_asks_and_finds_its_files() {
         "/etc/dashboards",
     );
     let sources = "deploy/grafana/provisioning/datasources";
+    caught(stack, COMPOSE, "retention.time=7d", "retention.time=30d", "keeps 30 days or 2 GB");
     caught(stack, &format!("{sources}/loki.yaml"), "http://loki:", "http://lok:", "no service `lok`");
     caught(stack, &format!("{sources}/prometheus.yaml"), "timeInterval: 5s", "timeInterval: 60s", "scrapes every");
 }

@@ -1,10 +1,28 @@
 //! Which series and labels exist: the service's own from `keel catalogue`, and of what others export the part that
-//! dashboards use. A name of an exporter stands here only if both Debian's package, which `make dashboards-check`
+//! dashboards use, and what the rules record. A name of an exporter stands here only if both Debian's package, which `make dashboards-check`
 //! runs, and the pinned image have it.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
-use super::super::code;
+use super::{
+    super::{Tree, code},
+    inspect::{list, text},
+    promql,
+};
+
+/// Prometheus has these rules wherever the service runs; what they record can be asked for.
+pub const RULES: &str = "deploy/prometheus/rules/platform.yaml";
+
+/// What is recorded, and of what it is made.
+static RECORDED: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
+    let rules = Tree::checkout().yaml(RULES).remove(0);
+    let rules = list(&rules, "/groups").iter().flat_map(|group| list(group, "/rules"));
+    let named = rules.map(|rule| (text(rule, "record").to_owned(), text(rule, "expr").to_owned()));
+    named.filter(|(name, _)| !name.is_empty()).collect()
+});
 
 /// What Prometheus adds to each series it scrapes.
 pub const TARGET: &[&str] = &["job", "instance", "environment"];
@@ -69,6 +87,8 @@ const COLLECTOR: Exporter = Exporter {
     job: "otel-collector",
     only_in: Some("stack"),
     series: &[
+        ("otelcol_exporter_enqueue_failed_spans", &["exporter"]),
+        ("otelcol_exporter_enqueue_failed_log_records", &["exporter"]),
         ("otelcol_exporter_queue_capacity", &["exporter"]),
         ("otelcol_exporter_queue_size", &["exporter"]),
         ("otelcol_exporter_send_failed_spans", &["exporter"]),
@@ -78,11 +98,38 @@ const COLLECTOR: Exporter = Exporter {
         ("otelcol_receiver_accepted_spans", &["receiver", "transport"]),
         ("otelcol_receiver_accepted_log_records", &["receiver", "transport"]),
         ("otelcol_receiver_refused_spans", &["receiver", "transport"]),
+        ("otelcol_receiver_refused_log_records", &["receiver", "transport"]),
+        ("otelcol_processor_memory_limiter_refused_spans", &["processor"]),
+        ("otelcol_processor_memory_limiter_refused_log_records", &["processor"]),
+        ("otelcol_processor_tail_sampling_global_count_traces_sampled", &["sampled"]),
+        ("otelcol_processor_tail_sampling_sampling_trace_dropped_too_early", &[]),
+    ],
+};
+
+/// Tempo 3.0 of itself.
+const TEMPO: Exporter = Exporter {
+    job: "tempo",
+    only_in: Some("stack"),
+    series: &[
+        ("tempo_discarded_spans_total", &["reason", "tenant"]),
+        ("tempo_distributor_attributes_truncated_total", &[]),
+        ("tempo_distributor_spans_received_total", &[]),
+    ],
+};
+
+/// Loki of itself.
+const LOKI: Exporter = Exporter {
+    job: "loki",
+    only_in: Some("stack"),
+    series: &[
+        ("loki_discarded_samples_total", &["reason", "tenant"]),
+        ("loki_distributor_lines_received_total", &[]),
+        ("loki_mutated_samples_total", &[]),
     ],
 };
 
 /// Metrics that Tempo 3.0 makes of traces and writes to Prometheus.
-const TEMPO: Exporter = Exporter {
+const TRACES: Exporter = Exporter {
     job: "",
     only_in: Some("stack"),
     series: &[
@@ -115,7 +162,8 @@ const PROMETHEUS: Exporter = Exporter {
     series: &[("up", &[]), ("scrape_duration_seconds", &[]), ("ALERTS", &["alertname", "alertstate", "severity"])],
 };
 
-const EXPORTERS: [&Exporter; 6] = [&POSTGRES, &REDIS, &COLLECTOR, &TEMPO, &CADVISOR, &PROMETHEUS];
+const EXPORTERS: [&Exporter; 8] =
+    [&POSTGRES, &REDIS, &COLLECTOR, &TEMPO, &LOKI, &TRACES, &CADVISOR, &PROMETHEUS];
 
 fn exporter(series: &str) -> Option<(&'static Exporter, &'static [&'static str])> {
     EXPORTERS.into_iter().find_map(|exporter| {
@@ -138,6 +186,10 @@ pub fn labels(series: &str) -> Option<BTreeSet<String>> {
     let target = TARGET.iter().chain(CLUSTER).map(|label| (*label).to_owned());
     if let Some((_, own)) = exporter(series) {
         return Some(own.iter().map(|label| (*label).to_owned()).chain(target).collect());
+    }
+    // What a rule leaves of the labels, and nothing of the target.
+    if let Some(made_of) = RECORDED.get(series) {
+        return Some(promql::look(made_of).labels);
     }
     let own = code().labels(series)?;
     // A label of the target's name is moved out of its way.
