@@ -73,6 +73,7 @@ async fn every_query_of_every_dashboard_and_of_the_cheat_sheets_answers() {
     // In the middle of it, as a deployment does.
     assert_eq!(stack.instances[1].terminate().await, 0, "the drain fits its deadline under this traffic");
     stack.instances[1].restart().await;
+    pause_redis(&stack.variables["REDIS_URL"]).await;
 
     let report = Report::of(&stack.prometheus, queries, &allowed(), PATIENCE).await;
     let mut problems = report.problems();
@@ -91,6 +92,13 @@ async fn every_query_of_every_dashboard_and_of_the_cheat_sheets_answers() {
     println!("answers: {:#?}", traffic.stop().await);
     stack.end().await;
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// For longer than the service waits for a command, and shorter than a scrape may take.
+async fn pause_redis(url: &str) {
+    let client = redis::Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("CLIENT").arg("PAUSE").arg(800).exec_async(&mut connection).await.unwrap();
 }
 
 /// What the traffic leaves behind besides metrics: statuses, log lines, spans, events.

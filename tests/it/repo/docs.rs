@@ -1,5 +1,8 @@
-//! What the pages say against what is there: links and anchors, the commands in `sh` blocks, the names of metrics. Each
-//! check looks at a list of pages and returns what is wrong, so that it can be shown a page with a planted fault.
+//! What the pages say against what is there: links and anchors, the commands in `sh` blocks, the names of metrics; in
+//! `queries` the queries. Each check looks at a list of pages and returns what is wrong, so that it can be shown a page
+//! with a planted fault.
+
+mod queries;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

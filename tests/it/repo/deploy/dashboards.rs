@@ -11,7 +11,6 @@ use serde_json::Value;
 
 pub use super::grafana::inspect::queries;
 use super::{
-    super::root,
     Tree, caught, code,
     grafana::{
         generate,
@@ -24,14 +23,9 @@ use super::{
 /// Metrics that no dashboard shows, each with the reason.
 const UNUSED: &[(&str, &str)] = &[];
 
-/// Names of docs/pipeline.md that no panel shows, each with the reason.
-const ONLY_TOLD: &[(&str, &str)] = &[
-    ("otelcol_processor_tail_sampling_count_traces_sampled", "it explains, policy by policy, what the panel sums up"),
-    ("otelcol_processor_tail_sampling_sampling_late_span_age", "a distribution to set decision_wait by, not to watch"),
-];
-
 /// Grafana's names of units; it shows a name it does not know behind the figure.
-const UNITS: &[&str] = &["Bps", "bytes", "dateTimeFromNow", "eps", "ms", "none", "ops", "percentunit", "reqps", "s", "short"];
+const UNITS: &[&str] =
+    &["Bps", "bytes", "dateTimeFromNow", "eps", "ms", "none", "ops", "percentunit", "reqps", "s", "short"];
 
 fn fresh(tree: &Tree) -> Vec<String> {
     let made = match generate::all(tree) {
@@ -113,34 +107,6 @@ fn names(tree: &Tree) -> Vec<String> {
             problems.push(format!("`{metric}` is in UNUSED and shown"));
         }
     }
-    problems
-}
-
-/// What docs/pipeline.md tells to look at behind the service is on a panel.
-fn losses(tree: &Tree) -> Vec<String> {
-    let page = std::fs::read_to_string(root().join("docs/pipeline.md")).unwrap();
-    let mut shown = BTreeSet::new();
-    for dashboard in inspect::dashboards(tree) {
-        for (_, query) in dashboard.queries() {
-            names_of(&dashboard, query, &mut shown);
-        }
-    }
-    let name = Regex::new(r"\b(?:otelcol|tempo|loki)_[a-z_]+\b").unwrap();
-    let told: BTreeSet<&str> = name.find_iter(&page).map(|found| found.as_str()).collect();
-    assert!(told.len() > 15, "docs/pipeline.md names {told:?}");
-    let mut problems = Vec::new();
-    for name in &told {
-        let excused = ONLY_TOLD.iter().any(|(known, _)| known == name);
-        if shown.contains(*name) == excused {
-            problems.push(format!("docs/pipeline.md names `{name}`: show it, or say in ONLY_TOLD why not"));
-        }
-    }
-    problems.extend(
-        ONLY_TOLD
-            .iter()
-            .filter(|(name, _)| !told.contains(name))
-            .map(|(name, _)| format!("`{name}` is in ONLY_TOLD and not in docs/pipeline.md")),
-    );
     problems
 }
 
@@ -259,14 +225,6 @@ fn every_panel_says_what_it_shows_and_in_what_unit() {
 #[test]
 fn queries_ask_for_what_exists() {
     none(&names(&Tree::checkout()));
-}
-
-#[test]
-fn what_the_page_on_losses_names_is_on_a_panel() {
-    none(&losses(&Tree::checkout()));
-    let telemetry = "deploy/grafana/dashboards/telemetry.json";
-    caught(losses, telemetry, "tempo_discarded_spans_total", "up", "names `tempo_discarded_spans_total`");
-    caught(losses, telemetry, "otelcol_exporter_enqueue_failed_spans", "up", "names `otelcol_exporter_enqueue_failed");
 }
 
 #[test]

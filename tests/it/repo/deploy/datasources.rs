@@ -10,7 +10,7 @@ use super::{
     Tree, caught,
     grafana::{
         inspect::{self, list, text},
-        logql, promql,
+        links,
     },
     none,
 };
@@ -55,9 +55,6 @@ fn is_key(key: &str) -> bool {
     KEYS.iter()
         .any(|(at, names)| key.strip_prefix(at).is_some_and(|rest| names.split_whitespace().any(|name| name == rest)))
 }
-
-/// Attributes of each span that the links take: resource attributes and semantic conventions of the server span.
-const ATTRIBUTES: &[&str] = &["service.name", "deployment.environment.name", "http.route"];
 
 /// Where each uid is served in the composed stack.
 const URLS: &[(&str, &str, &str)] = &[
@@ -143,7 +140,7 @@ fn problems(tree: &Tree) -> Vec<String> {
                 say(format!("a single `$` in `{text}`: Grafana replaces it, write `$$`"));
             }
         }
-        lines(source).into_iter().chain(traces(source)).for_each(say);
+        links::problems(source).into_iter().for_each(say);
     }
     for (uid, ..) in URLS.iter().filter(|(uid, ..)| !sources.contains_key(*uid)) {
         problems.push(format!("{FOLDER}: no data source `{uid}`"));
@@ -158,70 +155,6 @@ fn strings(value: &Value) -> Vec<&str> {
         Value::Array(values) => values.iter().flat_map(strings).collect(),
         _ => Vec::new(),
     }
-}
-
-/// From metrics and lines to traces: the label of exemplars, and a field that lines have, as they write it.
-fn lines(source: &Value) -> Vec<String> {
-    let mut problems = Vec::new();
-    for exemplar in list(source, "/jsonData/exemplarTraceIdDestinations") {
-        // openmetrics.rs writes `# {trace_id="…",span_id="…"}`.
-        if text(exemplar, "name") != "trace_id" {
-            problems.push(format!("exemplars have no label `{}`, but `trace_id`", text(exemplar, "name")));
-        }
-    }
-    let start = Regex::new(r#"^"([a-z_]+)":"#).unwrap();
-    for derived in list(source, "/jsonData/derivedFields") {
-        let pattern = text(derived, "matcherRegex");
-        let field = start.captures(pattern).map(|found| found[1].to_owned());
-        match field {
-            Some(field) if logql::is_field(&field) => {
-                let line = format!(
-                    r#"{{"level":"INFO","{field}":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"00f067aa0ba902b7"}}"#
-                );
-                let taken =
-                    Regex::new(pattern).unwrap().captures(&line).and_then(|found| Some(found.get(1)?.as_str().len()));
-                if taken != Some(32) {
-                    problems.push(format!("`{pattern}` does not take the 32 digits of a trace id from `{line}`"));
-                }
-            }
-            Some(field) => problems.push(format!("lines have no field `{field}` for `{pattern}`")),
-            None => problems.push(format!("`{pattern}` names no field of a JSON line")),
-        }
-    }
-    problems
-}
-
-/// From traces to lines and metrics.
-fn traces(source: &Value) -> Vec<String> {
-    let mut problems = Vec::new();
-    let tags = |key: &str| -> Vec<(String, String)> {
-        let tags = list(source, &format!("/jsonData/{key}/tags")).iter();
-        tags.map(|tag| (text(tag, "key").to_owned(), text(tag, "value").to_owned())).collect()
-    };
-    for (attribute, _) in tags("tracesToLogsV2").iter().chain(&tags("tracesToMetrics")) {
-        if !ATTRIBUTES.contains(&attribute.as_str()) {
-            problems.push(format!("spans have no `{attribute}` to link by"));
-        }
-    }
-    // As Grafana fills it in when a span is clicked.
-    let filled = |query: &str, tags: &[(String, String)]| {
-        let pairs: Vec<String> = tags.iter().map(|(_, label)| format!(r#"{label}="x""#)).collect();
-        let query =
-            query.replace("$$", "$").replace("${__tags}", &pairs.join(",")).replace("$__tags", &pairs.join(","));
-        query.replace("${__trace.traceId}", "4bf92f3577b34da6a3ce929d0e0e4736")
-    };
-    let query = source.pointer("/jsonData/tracesToLogsV2/query").and_then(Value::as_str);
-    if let Some(query) = query.map(|query| filled(query, &tags("tracesToLogsV2"))) {
-        problems.extend(logql::problems(&query));
-        if query.contains('$') {
-            problems.push(format!("`{query}`: a variable that the link does not have"));
-        }
-    }
-    for query in list(source, "/jsonData/tracesToMetrics/queries") {
-        let found = promql::look(&filled(text(query, "query"), &tags("tracesToMetrics")));
-        problems.extend(found.problems.into_iter().map(|problem| format!("{}: {problem}", text(query, "name"))));
-    }
-    problems
 }
 
 /// Each data source that a dashboard asks is provisioned, with its type.
@@ -285,6 +218,12 @@ fn a_wrong_name_in_a_data_source_is_caught() {
     caught(problems, &tempo, "key: http.route", "key: http.path", "no `http.path`");
     caught(problems, &tempo, "db_queries_per_request_sum", "db_queries_sum", "no series `db_queries_sum`");
     caught(problems, &tempo, "$${__trace.traceId}", "$${__trace.id}", "a variable that the link does not have");
+    caught(problems, &tempo, "{error_type!=\"\",$$__tags}", "{$$__tags,error_type!=\"\"}", "with 0 tags");
+    caught(problems, &tempo, "seconds_bucket{$$__tags}", "seconds_bucket{job=\"x\" $$__tags}", "with 1 tags");
+    caught(problems, &tempo, "count{$$__tags}[5m]))'", "count{$${__tags}}[5m]))'", "only `$__tags`");
+    caught(problems, &tempo, "spanStartTimeShift: -5m", "spanStartTimeShift: 5m", "tracesToLogsV2: Grafana adds `5m`");
+    caught(problems, &tempo, "spanEndTimeShift: 15m", "spanEndTimeShift: 15min", "tracesToMetrics: `15min` is no");
+    caught(problems, &tempo, "spanStartTimeShift: 1h", "spanStartTimeShift: -1h", "traceQuery: with `-1h`");
     caught(problems, &tempo, "tracesToLogsV2", "tracesToLogsV3", "no `jsonData.tracesToLogsV3`");
 }
 

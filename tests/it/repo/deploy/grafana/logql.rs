@@ -230,6 +230,9 @@ fn a_figure_of_lines_leaves_out_what_it_cannot_read() {
     ] {
         assert!(of(wrong, "[5m]").iter().any(|problem| problem.contains("Loki answer 400")), "{wrong}");
         // Lines themselves are shown, whatever they are.
-        assert!(!problems(&format!(r#"{{service_name="keel"}} {wrong}"#)).iter().any(|it| it.contains("400")), "{wrong}");
+        assert!(
+            !problems(&format!(r#"{{service_name="keel"}} {wrong}"#)).iter().any(|it| it.contains("400")),
+            "{wrong}"
+        );
     }
 }

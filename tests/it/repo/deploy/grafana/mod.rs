@@ -5,7 +5,9 @@
 pub mod generate;
 pub mod inspect;
 pub mod layout;
+pub mod links;
 pub mod logql;
+mod losses;
 mod panel;
 pub mod promql;
 mod provisioning;

@@ -56,8 +56,12 @@ impl Found {
                 let (left, right) = (self.expr(&binary.lhs), self.expr(&binary.rhs));
                 if let Some(modifier) = &binary.modifier {
                     if let Some(matching) = &modifier.matching {
-                        self.known(&matching.labels().labels, &left, "joins by");
-                        self.known(&matching.labels().labels, &right, "joins by");
+                        // What is ignored need be on one side only.
+                        let ignored = matches!(matching, LabelModifier::Exclude(_));
+                        let all: BTreeSet<String> = left.union(&right).cloned().collect();
+                        for side in [&left, &right] {
+                            self.known(&matching.labels().labels, if ignored { &all } else { side }, "joins by");
+                        }
                     }
                     if let Some(taken) = modifier.card.labels() {
                         self.known(&taken.labels, &left.union(&right).cloned().collect(), "takes over");

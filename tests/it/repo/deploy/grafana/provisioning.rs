@@ -7,12 +7,14 @@ use serde_json::Value;
 
 use super::{
     super::{Tree, caught, datasources, none},
-    inspect::{list, text},
+    inspect::{self, list, text},
 };
+use crate::repo::root;
 
 const PROVIDERS: &str = "deploy/grafana/provisioning/dashboards";
 const COMPOSE: &str = "deploy/compose.observability.yaml";
 const RED: &str = "deploy/grafana/dashboards/red.json";
+const MONITORS: &str = "deploy/kubernetes/components/monitoring/service-monitors.yaml";
 const PROMETHEUS: &str = "deploy/prometheus/prometheus.yaml";
 
 /// Keys of a provider of dashboards in Grafana's documentation.
@@ -84,6 +86,30 @@ fn retention(tree: &Tree, compose: &Value) -> Option<String> {
     };
     let said = format!("keeps {} or {}", kept("time").replace('d', " days"), kept("size").replace("GB", " GB"));
     (!tree.text(RED).contains(&said)).then(|| format!("{RED}: Availability does not say that Prometheus {said}"))
+}
+
+/// Where another Grafana shows the dashboards, docs/deploy.md says what they need there: the uids that they ask, and as
+/// its `timeInterval` how often the ServiceMonitor scrapes.
+fn elsewhere(tree: &Tree) -> Vec<String> {
+    let page = std::fs::read_to_string(root().join("docs/deploy.md")).unwrap();
+    let row = page.lines().find(|line| line.starts_with("| Grafana | yours")).unwrap_or_default();
+    let asked = inspect::dashboards(tree).into_iter().flat_map(|dashboard| {
+        let queries = dashboard.queries();
+        queries.iter().map(|(_, query)| text(&query["datasource"], "uid").to_owned()).collect::<Vec<_>>()
+    });
+    let mut needed: BTreeSet<String> = asked.collect();
+    let monitors = tree.yaml(MONITORS);
+    let keel = monitors.iter().find(|monitor| monitor["metadata"]["name"] == "keel").unwrap();
+    needed.insert(text(&keel["spec"]["endpoints"][0], "interval").to_owned());
+    let missing = needed.iter().filter(|needed| !row.contains(&format!("`{needed}`")));
+    missing.map(|missing| format!("docs/deploy.md: the row on Grafana does not name `{missing}`")).collect()
+}
+
+#[test]
+fn a_grafana_of_ones_own_is_told_what_the_dashboards_need() {
+    none(&elsewhere(&Tree::checkout()));
+    caught(elsewhere, RED, "\"uid\": \"prometheus\"", "\"uid\": \"mimir\"", "does not name `mimir`");
+    caught(elsewhere, MONITORS, "interval: 15s", "interval: 20s", "does not name `20s`");
 }
 
 #[test]

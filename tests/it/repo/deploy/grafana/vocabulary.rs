@@ -162,8 +162,7 @@ const PROMETHEUS: Exporter = Exporter {
     series: &[("up", &[]), ("scrape_duration_seconds", &[]), ("ALERTS", &["alertname", "alertstate", "severity"])],
 };
 
-const EXPORTERS: [&Exporter; 8] =
-    [&POSTGRES, &REDIS, &COLLECTOR, &TEMPO, &LOKI, &TRACES, &CADVISOR, &PROMETHEUS];
+const EXPORTERS: [&Exporter; 8] = [&POSTGRES, &REDIS, &COLLECTOR, &TEMPO, &LOKI, &TRACES, &CADVISOR, &PROMETHEUS];
 
 fn exporter(series: &str) -> Option<(&'static Exporter, &'static [&'static str])> {
     EXPORTERS.into_iter().find_map(|exporter| {
