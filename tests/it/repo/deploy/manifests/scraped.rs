@@ -12,7 +12,7 @@ fn check(_: &Tree, rendering: &Rendering) -> Vec<String> {
     let mut problems = Vec::new();
     // A component on the base may come without the one that watches.
     let watches = |kind: &str| rendering.of(kind).next().is_some();
-    if !rendering.is_overlay() && !(watches("ServiceMonitor") || watches("PodMonitor")) {
+    if !(rendering.is_overlay() || watches("ServiceMonitor") || watches("PodMonitor")) {
         return problems;
     }
     let collectors = rendering.workloads();
