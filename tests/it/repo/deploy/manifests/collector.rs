@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
-    Rendering, Workload, has_kubectl, holds, list, name_of, number,
+    Rendering, Workload,
+    custom::environment,
+    has_kubectl, holds, list, number,
     settings::{seconds, settings},
     text,
 };
@@ -18,8 +20,7 @@ const SYNCHRONOUS: &str = "--feature-gates=stanza.synchronousLogEmitter";
 
 fn check(_: &Tree, rendering: &Rendering) -> Vec<String> {
     let mut problems = Vec::new();
-    let service = rendering.of("ConfigMap").find(|map| name_of(map).starts_with("keel-config"));
-    let wanted = service.map(|map| text(map, "/data/APP_ENVIRONMENT")).unwrap_or_default();
+    let wanted = environment(rendering);
     for workload in rendering.workloads() {
         for volume in list(workload.pod(), "/volumes") {
             let name = text(volume, "/configMap/name");

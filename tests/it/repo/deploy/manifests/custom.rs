@@ -5,95 +5,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Rendering, containers::admin_paths, has_kubectl, holds, list, name_of, namespace_of, text};
+use super::{
+    Rendering, containers::admin_paths, fields::FIELDS, has_kubectl, holds, list, name_of, namespace_of, text,
+};
 use crate::repo::deploy::{Tree, caught, code};
 
-/// Kind, apiVersion, and the fields we may use: `[]` for each item of a list, `*` for any key. Each is in the CRD of the
-/// Prometheus operator 0.93, External Secrets 2.9 or the Gateway API 1.6.
-const FIELDS: &[(&str, &str, &[&str])] = &[
-    (
-        "ServiceMonitor",
-        "monitoring.coreos.com/v1",
-        &[
-            "spec.jobLabel",
-            "spec.selector.matchLabels.*",
-            "spec.sampleLimit",
-            "spec.endpoints[].port",
-            "spec.endpoints[].path",
-            "spec.endpoints[].interval",
-            "spec.endpoints[].scrapeTimeout",
-            "spec.endpoints[].honorLabels",
-            "spec.endpoints[].relabelings[].targetLabel",
-            "spec.endpoints[].relabelings[].replacement",
-            "spec.endpoints[].relabelings[].action",
-        ],
-    ),
-    (
-        "PodMonitor",
-        "monitoring.coreos.com/v1",
-        &[
-            "spec.jobLabel",
-            "spec.namespaceSelector.matchNames[]",
-            "spec.selector.matchLabels.*",
-            "spec.podMetricsEndpoints[].port",
-            "spec.podMetricsEndpoints[].path",
-            "spec.podMetricsEndpoints[].interval",
-            "spec.podMetricsEndpoints[].scrapeTimeout",
-            "spec.podMetricsEndpoints[].honorLabels",
-            "spec.podMetricsEndpoints[].relabelings[].targetLabel",
-            "spec.podMetricsEndpoints[].relabelings[].replacement",
-            "spec.podMetricsEndpoints[].relabelings[].action",
-        ],
-    ),
-    (
-        "PrometheusRule",
-        "monitoring.coreos.com/v1",
-        &[
-            "spec.groups[].name",
-            "spec.groups[].interval",
-            "spec.groups[].limit",
-            "spec.groups[].labels.*",
-            "spec.groups[].rules[].record",
-            "spec.groups[].rules[].alert",
-            "spec.groups[].rules[].expr",
-            "spec.groups[].rules[].for",
-            "spec.groups[].rules[].keep_firing_for",
-            "spec.groups[].rules[].labels.*",
-            "spec.groups[].rules[].annotations.*",
-        ],
-    ),
-    (
-        "ExternalSecret",
-        "external-secrets.io/v1",
-        &[
-            "spec.refreshInterval",
-            "spec.secretStoreRef.kind",
-            "spec.secretStoreRef.name",
-            "spec.target.name",
-            "spec.target.creationPolicy",
-            "spec.target.deletionPolicy",
-            "spec.data[].secretKey",
-            "spec.data[].remoteRef.key",
-            "spec.data[].remoteRef.property",
-        ],
-    ),
-    (
-        "HTTPRoute",
-        "gateway.networking.k8s.io/v1",
-        &[
-            "spec.parentRefs[].name",
-            "spec.parentRefs[].namespace",
-            "spec.parentRefs[].sectionName",
-            "spec.hostnames[]",
-            "spec.rules[].matches[].path.type",
-            "spec.rules[].matches[].path.value",
-            "spec.rules[].timeouts.request",
-            "spec.rules[].timeouts.backendRequest",
-            "spec.rules[].backendRefs[].name",
-            "spec.rules[].backendRefs[].port",
-        ],
-    ),
-];
 /// `kubectl apply` keeps a copy of what it applied in an annotation, and all of them together have 256 KiB.
 const LARGEST: usize = 200 * 1024;
 const TARGET_LABELS: [&str; 2] = ["namespace", "pod"];
@@ -165,7 +81,7 @@ fn leaves(value: &Value, path: String, found: &mut BTreeSet<String>) {
     }
 }
 
-fn environment(rendering: &Rendering) -> &str {
+pub fn environment(rendering: &Rendering) -> &str {
     let map = rendering.of("ConfigMap").find(|map| name_of(map).starts_with("keel-config"));
     map.map(|map| text(map, "/data/APP_ENVIRONMENT")).unwrap_or_default()
 }

@@ -5,6 +5,7 @@ mod capacity;
 mod collector;
 mod containers;
 mod custom;
+mod fields;
 mod jobs;
 mod network;
 mod pods;

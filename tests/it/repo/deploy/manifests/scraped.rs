@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Rendering, Workload, has_kubectl, holds, list, name_of, namespace_of, references::selected, text};
+use super::{
+    Rendering, Workload, custom::environment, has_kubectl, holds, list, name_of, namespace_of, references::selected,
+    text,
+};
 use crate::repo::deploy::{Tree, caught};
 
 /// Of every collector (deploy/collector says so, and `collector.rs` compares it).
@@ -31,11 +34,6 @@ fn check(_: &Tree, rendering: &Rendering) -> Vec<String> {
         });
     }
     problems
-}
-
-fn environment(rendering: &Rendering) -> &str {
-    let map = rendering.of("ConfigMap").find(|map| name_of(map).starts_with("keel-config"));
-    map.map(|map| text(map, "/data/APP_ENVIRONMENT")).unwrap_or_default()
 }
 
 /// What a PodMonitor selects.
