@@ -13,7 +13,10 @@ use crate::repo::root;
 /// Names of docs/pipeline.md that no panel shows, each with the reason.
 const ONLY_TOLD: &[(&str, &str)] = &[
     ("otelcol_processor_tail_sampling_count_traces_sampled", "it explains, policy by policy, what the panel sums up"),
-    ("otelcol_processor_tail_sampling_sampling_late_span_age_count", "a distribution to set decision_wait by, not to watch"),
+    (
+        "otelcol_processor_tail_sampling_sampling_late_span_age_count",
+        "a distribution to set decision_wait by, not to watch",
+    ),
 ];
 
 fn problems(tree: &Tree) -> Vec<String> {

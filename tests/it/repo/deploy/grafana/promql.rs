@@ -97,13 +97,18 @@ impl Found {
             self.problems.push(format!("there is no series `{name}`; docs/telemetry.md has the metrics"));
             return BTreeSet::new();
         };
-        let job = vocabulary::job(name);
+        let jobs = vocabulary::jobs(name);
         for matcher in matchers {
             if !labels.contains(&matcher.name) {
                 self.problems.push(format!("`{name}` has no label `{}`, only {}", matcher.name, list(&labels)));
             }
-            if matcher.name == "job" && job.is_some_and(|job| matcher.op != MatchOp::Equal || matcher.value != job) {
-                self.problems.push(format!("`{name}` comes with job=\"{}\"", job.unwrap_or_default()));
+            let asked: Vec<&str> = match &matcher.op {
+                MatchOp::Equal => vec![&*matcher.value],
+                MatchOp::Re(_) => matcher.value.split('|').collect(),
+                _ => vec!["anything else"],
+            };
+            if matcher.name == "job" && !jobs.is_empty() && !asked.iter().all(|job| jobs.contains(job)) {
+                self.problems.push(format!("`{name}` comes with job=\"{}\"", jobs.join("\" or \"")));
             }
         }
         self.series.insert(name.clone());

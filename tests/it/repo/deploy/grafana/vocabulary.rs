@@ -170,9 +170,14 @@ fn exporter(series: &str) -> Option<(&'static Exporter, &'static [&'static str])
     })
 }
 
-/// The value of `job` that a series of an exporter has.
-pub fn job(series: &str) -> Option<&'static str> {
-    exporter(series).map(|(exporter, _)| exporter.job).filter(|job| !job.is_empty())
+/// The values of `job` that a series of an exporter has; none where they are not ours to say.
+pub fn jobs(series: &str) -> Vec<&'static str> {
+    match exporter(series).map(|(exporter, _)| exporter.job) {
+        None | Some("") => Vec::new(),
+        // Gateways and agents are the same program.
+        Some("otel-collector") => vec!["otel-collector", "otel-agent"],
+        Some(job) => vec![job],
+    }
 }
 
 /// `stack` or `cluster`: where a series exists, if not wherever the service runs.
