@@ -11,6 +11,8 @@ source "$library/common.sh"
 source "$library/packages.sh"
 # shellcheck source=lib/prometheus.sh
 source "$library/prometheus.sh"
+# shellcheck source=lib/alertmanager.sh
+source "$library/alertmanager.sh"
 # shellcheck source=lib/validators.sh
 source "$library/validators.sh"
 
@@ -24,8 +26,13 @@ main() {
   say "promtool $(prometheus_tool_version "$PROMTOOL"), amtool $(prometheus_tool_version "$AMTOOL")"
   "$PROMTOOL" check config "$PROMETHEUS/prometheus.yaml"
   "$PROMTOOL" check rules --lint=all --lint-fatal "$PROMETHEUS"/rules/*.yaml
-  "$PROMTOOL" test rules "$PROMETHEUS"/tests/*.yaml
+  test_rules
   check_alertmanager
+}
+
+# Side by side: each file is evaluated from its beginning anyway.
+test_rules() {
+  printf '%s\0' "$PROMETHEUS"/tests/*.yaml | xargs -0 -n 1 -P "$(nproc)" "$PROMTOOL" test rules
 }
 
 # Skipped with a word where it may be, red in CI.
@@ -35,17 +42,94 @@ unavailable() {
 }
 
 check_alertmanager() {
-  local config
-  config=$(readable_config)
-  # shellcheck disable=SC2064 # the file's name of now
-  trap "rm -f '$config'" EXIT
+  SCRATCH=$(mktemp -d)
+  trap clean EXIT
+  config=$SCRATCH/alertmanager.yaml
+  readable_config >"$config"
   "$AMTOOL" check-config "$config"
   # Each severity leads where it should, and what has none is not lost.
   leads_to watchdog alertname=Watchdog severity=none
   leads_to page alertname=HttpErrorBudgetBurn severity=page job=keel
   leads_to ticket alertname=HttpErrorBudgetBurn severity=ticket job=keel
   leads_to info alertname=Anything severity=info
+  leads_to info alertname=PostgresPoolReplaced severity=info job=keel
+  leads_to page alertname=ServiceAbsent severity=page job=keel
   leads_to ticket alertname=Forgotten
+  check_inhibition
+}
+
+# amtool knows the routes but not what hides what: a real Alertmanager is asked. It tells nobody; it is gone before the
+# shortest group_wait is over.
+check_inhibition() {
+  local here='environment=production' there='environment=staging'
+  start_alertmanager
+  add ServiceAbsent severity=page job=keel "$here"
+  add PostgresDown severity=page job=postgres instance=p "$here"
+  add RedisUnavailable severity=ticket job=redis "$here"
+  add HttpErrorBudgetBurn severity=page job=api "$here"
+
+  hides 'the service is gone' HttpTrafficMissing severity=page job=keel "$here"
+  hides 'the service is gone' ScrapeMissing severity=ticket job=keel instance=a "$here"
+  shows 'the exporter is not the service' ScrapeMissing severity=ticket job=postgres instance=p "$here"
+  shows 'the watchdog is never hidden' Watchdog severity=none job=keel "$here"
+  hides 'a page says it' HttpErrorBudgetBurn severity=ticket job=api "$here"
+  shows 'a page of elsewhere' HttpErrorBudgetBurn severity=ticket job=api "$there"
+  shows 'users feel it' HttpErrorBudgetBurn severity=page job=api "$here"
+  shows 'which route fails' HttpErrorRatioHigh severity=ticket job=api http_route=/v1/a "$here"
+  hides 'Postgres is down' PostgresPoolExhausted severity=ticket job=api instance=a "$here"
+  hides 'Postgres is down' PostgresPoolReplaced severity=info job=api instance=a "$here"
+  hides 'Postgres is down' JobsBacklogGrowing severity=ticket job=api queue=mail "$here"
+  shows 'another Postgres is down' PostgresPoolExhausted severity=ticket job=api instance=a "$there"
+  shows 'lost work is lost' JobsDeadLetters severity=ticket job=api queue=mail "$here"
+  hides 'Redis is out of reach' CircuitOpen severity=ticket job=api dependency=redis "$here"
+  shows 'another dependency' CircuitOpen severity=ticket job=api dependency=other "$here"
+  hides 'Redis is out of reach' ScrapeMissing severity=ticket job=redis instance=r "$here"
+}
+
+start_alertmanager() {
+  URL=http://127.0.0.1:$(free_port "$SCRATCH/port")
+  # Alone, and without a place in any cluster.
+  (
+    become_alertmanager --config.file="$config" --storage.path="$SCRATCH/data" --cluster.listen-address= \
+      --web.listen-address="${URL#http://}"
+  ) >"$SCRATCH/log" 2>&1 &
+  SERVER=$!
+  for _ in {1..100}; do
+    ! "$AMTOOL" --alertmanager.url="$URL" config show >/dev/null 2>&1 || return 0
+    kill -0 "$SERVER" 2>/dev/null || break
+    sleep 0.1
+  done
+  cat "$SCRATCH/log" >&2
+  die "Alertmanager does not start with $ALERTMANAGER"
+}
+
+clean() {
+  [[ -z ${SERVER:-} ]] || kill "$SERVER" 2>/dev/null || true
+  rm -rf "$SCRATCH"
+}
+
+add() {
+  "$AMTOOL" --alertmanager.url="$URL" alert add alertname="$1" "${@:2}"
+}
+
+# <why> <alert> <labels>
+hides() {
+  is_inhibited "${@:2}" || die "$ALERTMANAGER: ${*:2} is sent, though $1"
+  say "${*:2} is hidden: $1"
+}
+
+shows() {
+  ! is_inhibited "${@:2}" || die "$ALERTMANAGER: ${*:2} is hidden, wrongly: $1"
+  say "${*:2} is sent: $1"
+}
+
+is_inhibited() {
+  local matchers=("alertname=\"$1\"") label
+  add "$@"
+  for label in "${@:2}"; do
+    matchers+=("${label%%=*}=\"${label#*=}\"")
+  done
+  [[ -n $("$AMTOOL" --alertmanager.url="$URL" alert query --inhibited --output=json "${matchers[@]}" | grep '"inhibitedBy":\["') ]]
 }
 
 leads_to() {
@@ -58,15 +142,13 @@ leads_to() {
 
 # Before 0.26 a webhook's URL could not come from a file: such an amtool is shown a URL in its place.
 readable_config() {
-  local file version
-  file=$(mktemp)
+  local version
   version=$(prometheus_tool_version "$AMTOOL")
   if [[ $(printf '%s\n' 0.26 "$version" | sort -V | head -n1) == 0.26 ]]; then
-    cat "$ALERTMANAGER" >"$file"
+    cat "$ALERTMANAGER"
   else
-    sed -E 's|^( +- )url_file: (.*)|\1url: http://localhost\2|' "$ALERTMANAGER" >"$file"
+    sed -E 's|^( +- )url_file: (.*)|\1url: http://localhost\2|' "$ALERTMANAGER"
   fi
-  printf '%s' "$file"
 }
 
 main
