@@ -1,12 +1,27 @@
 # shellcheck shell=bash
-# Where the commands of the runbooks go, and the two they use. Sourced; set a variable before to have it otherwise.
+# Where the commands of the runbooks go, and those they share. Sourced; set a variable before to have it otherwise. What
+# stands here fits `make up`; runbooks/README.md has the values for a cluster.
 
 ENVIRONMENT=${ENVIRONMENT:-development}
 PROMETHEUS=${PROMETHEUS:-http://127.0.0.1:9090}
 ALERTMANAGER=${ALERTMANAGER:-http://127.0.0.1:9093}
+# Of one instance.
 ADMIN=${ADMIN:-http://127.0.0.1:9464}
-# What prints the service's lines of the last minutes; in a cluster: kubectl logs --selector … --since=15m.
+# Opens what changes state there (admin.token).
+ADMIN_TOKEN=${ADMIN_TOKEN:-$(cat .local/compose/secrets/admin-token 2>/dev/null || true)}
+# Prints the service's lines of the last minutes.
 LOGS=${LOGS:-scripts/up.sh compose logs --no-log-prefix --since 15m keel}
+# The binary, where it has the service's settings.
+KEELCTL=${KEELCTL:-scripts/up.sh compose exec -T keel /usr/local/bin/keel}
+# psql as somebody who sees all sessions, and as the owner of the tables.
+PSQL=${PSQL:-scripts/up.sh compose exec -T postgres psql --no-psqlrc --username postgres keel}
+PSQL_OWNER=${PSQL_OWNER:-scripts/up.sh compose exec -T postgres psql --no-psqlrc --username keel_owner keel}
+# redis-cli with the password; empty: that of compose.
+REDISCLI=${REDISCLI:-}
+# start, stop or restart of what is named behind it: keel, postgres, redis, prometheus … or one instance.
+PART=${PART:-scripts/up.sh compose}
+# A line for each instance: name, addresses, state.
+PROCESSES=${PROCESSES:-scripts/up.sh compose ps keel}
 
 # promq <PromQL>: a line for each series, its labels and its value.
 promq() {
@@ -21,7 +36,64 @@ promq() {
   printf '%s\n' "${answer:-no series}"
 }
 
+# am [<alert>]: the alerts that Alertmanager has now: state, since when, labels.
+am() {
+  local answer filter=()
+  if (($#)); then
+    filter=(--data-urlencode "filter=alertname=\"$1\"")
+  fi
+  answer=$(curl --silent --show-error --max-time 10 --get "$ALERTMANAGER/api/v2/alerts" "${filter[@]}") || return
+  # shellcheck disable=SC2001 # a newline in the replacement
+  answer=$(sed 's/{"annotations":/\n/g' <<<"$answer" |
+    sed -n 's/.*"startsAt":"\([^".]*\).*"state":"\([a-z]*\)".*"labels":\({[^}]*}\).*/\2 since \1 \3/p')
+  printf '%s\n' "${answer:-no alert}"
+}
+
+# logs_of <pattern> [<lines>]: the last lines with this in them.
+logs_of() {
+  $LOGS | { grep -E -e "$1" || true; } | tail -n "${2:-20}"
+}
+
 # errorlog [<lines>]: what failed last, as the service said it. Warnings are left out: strangers who try keys make many.
 errorlog() {
-  $LOGS | grep -E '"level":"ERROR"|"message":"request_failed"' | tail -n "${1:-20}"
+  logs_of '"level":"ERROR"|"message":"request_failed"' "${1:-20}"
+}
+
+# logq <event> [<lines>]: the last lines of this event, over all instances.
+logq() {
+  logs_of "\"(message|event)\":\"$1\"" "${2:-20}"
+}
+
+# keelctl <arguments>: the service's own command line, as in `keelctl job dead`.
+keelctl() {
+  $KEELCTL "$@"
+}
+
+# psqlq <SQL>: looks, and can't change anything.
+psqlq() {
+  $PSQL --quiet --command='set default_transaction_read_only = on' --command="$1"
+}
+
+# redisq <command>: redis-cli.
+redisq() {
+  if [[ -n $REDISCLI ]]; then
+    $REDISCLI "$@"
+  else
+    # The password is in the configuration, and must not be in an argument.
+    # shellcheck disable=SC2016 # for the shell in the container
+    scripts/up.sh compose exec -T redis sh -c \
+      'REDISCLI_AUTH=$(sed -n "s/^requirepass //p" /run/secrets/redis-auth) exec redis-cli "$@"' redis-cli "$@"
+  fi
+}
+
+# part start|stop|restart <name>: one process or service of the stack.
+part() {
+  $PART "$@"
+}
+
+# instances: what runs (name, address, pid or container), and what of it is scraped: address, version, start.
+instances() {
+  $PROCESSES
+  promq 'max by (instance, version, git_sha) (service_info{environment="'"$ENVIRONMENT"'"})'
+  promq 'time() - max by (instance) (process_start_time_seconds{job="keel",environment="'"$ENVIRONMENT"'"})'
 }

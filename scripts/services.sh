@@ -12,6 +12,8 @@
 #                                       "alone" fails while another supervisor lives
 #   services.sh status <instance>       exit code 0: both run
 #   services.sh psql <instance> [args]  as the owner of the database
+#   services.sh stop <instance> postgres|redis, start <instance> postgres|redis
+#                                       one of the two, at its port: for drills
 #
 # First match wins, for each of the two: DATABASE_URL / REDIS_URL in the environment (DATABASE_URL alone is taken as
 # administrative: database and roles of this checkout are created there); servers installed on the machine; Docker;
@@ -83,6 +85,23 @@ stop_services() {
   stop_postgres
 }
 
+stop_one() {
+  case $1 in
+    postgres) stop_postgres ;;
+    redis) stop_redis ;;
+    *) die "stop and start: postgres or redis, not '$1'" ;;
+  esac
+}
+
+start_one() {
+  forget_own_urls
+  case $1 in
+    postgres) ensure_postgres ;;
+    redis) ensure_redis ;;
+    *) die "stop and start: postgres or redis, not '$1'" ;;
+  esac
+}
+
 status() {
   local result=0
   postgres_status || result=1
@@ -109,6 +128,8 @@ main() {
     watcher) watch_supervisor "$@" ;;
     status) status ;;
     psql) run_psql "$@" ;;
+    stop) with_lock "$INSTANCE_DIR/lock" stop_one "${1:-}" ;;
+    start) with_lock "$INSTANCE_DIR/lock" start_one "${1:-}" ;;
     *) die "unknown command '$command': see the head of scripts/services.sh" ;;
   esac
 }

@@ -188,7 +188,11 @@ choose_postgres_settings() {
   if [[ $SOURCE != docker ]]; then
     settings+=("port=$(postgres_port)" listen_addresses=127.0.0.1 unix_socket_directories=)
   fi
-  if [[ $INSTANCE == test ]]; then
+  if [[ $INSTANCE == drill* ]]; then
+    # Fewer: a drill fills them up.
+    settings+=(max_connections=80)
+  fi
+  if [[ $INSTANCE == test || $INSTANCE == drill* ]]; then
     settings+=(fsync=off synchronous_commit=off full_page_writes=off)
   fi
   if [[ $STATEMENTS_LIBRARY == yes ]]; then

@@ -4,7 +4,7 @@
 # packages.sh.
 #
 # Debian's Alertmanager reads /usr/share/prometheus/alertmanager/default.tmpl, whatever it is told: unpacked it checks
-# (amtool), but it runs only where that file is.
+# (amtool), but it runs only where that file is. alertmanager_to_run makes it think so.
 
 readonly PROMETHEUS_TOOLS=(
   prometheus promtool alertmanager amtool prometheus-postgres-exporter prometheus-redis-exporter
@@ -33,6 +33,27 @@ prometheus_tool_names() {
     prometheus-redis-exporter) echo prometheus-redis-exporter redis_exporter ;;
     *) echo "$1" ;;
   esac
+}
+
+# Prints the path of an Alertmanager that starts; returns 3 when it cannot be had here. Unpacked, it sees the package's
+# /usr/share in place of the machine's, in a namespace of its own that needs no root. <directory> gets the wrapper.
+alertmanager_to_run() {
+  local directory=$1 binary share namespace=(unshare --mount)
+  binary=$(prometheus_tool alertmanager) || return 3
+  share=${binary%/bin/*}/share
+  if [[ $binary != "$PACKAGES"/* || -e /usr/share/prometheus/alertmanager/default.tmpl ]]; then
+    printf '%s\n' "$binary"
+    return
+  fi
+  ((EUID == 0)) || namespace+=(--map-root-user)
+  "${namespace[@]}" true 2>/dev/null || return 3
+  {
+    printf '#!/bin/sh\n'
+    printf "exec %s sh -c 'mount --bind \"\$0\" /usr/share && exec \"\$@\"' '%s' '%s' \"\$@\"\n" \
+      "$(command -v "${namespace[0]}") ${namespace[*]:1}" "$share" "$binary"
+  } >"$directory/alertmanager"
+  chmod 755 "$directory/alertmanager"
+  printf '%s\n' "$directory/alertmanager"
 }
 
 unpack_prometheus() {

@@ -85,7 +85,7 @@ redis_config() {
 
 # Only a developer's data is worth keeping.
 redis_persistence() {
-  if [[ $INSTANCE == test ]]; then
+  if [[ $INSTANCE == test || $INSTANCE == drill* ]]; then
     printf 'save ""'
   else
     printf 'save 60 1'

@@ -8,6 +8,7 @@
 
 mod chaos;
 mod dashboards;
+mod drills;
 mod fuzz;
 mod harness;
 mod platform;

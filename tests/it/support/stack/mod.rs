@@ -4,7 +4,7 @@
 //! The programs that are not ours come from `PROMETHEUS`, `POSTGRES_EXPORTER` and `REDIS_EXPORTER`, which the scripts
 //! set.
 
-mod daemon;
+pub mod daemon;
 mod exporters;
 mod instance;
 mod prometheus;

@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# `make drill`: every alert of rules/{platform,shop}.yaml for real. The fault is injected into running instances, the
+# alert has to arrive, the commands of its runbook have to name the cause and to mend it, and it has to clear.
+# Writes the table of docs/drills.md; the exit code says whether all drills held.
+#
+#   ALERT=PostgresDown make drill    this one only (several: with blanks), or `soak`; the document stays as it is
+#   LANES=3                          so many stacks at a time (2)
+#
+# For who writes drills: KEEL_DRILL_ROOT is another checkout whose drills, rules and runbooks count; KEEL_DRILL_BINARY
+# is the test binary, already built; KEEL_DRILL_INSTANCE names the directories below .local, so that two can drill.
+set -euo pipefail
+
+library=$(dirname "${BASH_SOURCE[0]}")/lib
+# shellcheck source=lib/common.sh
+source "$library/common.sh"
+# shellcheck source=lib/process.sh
+source "$library/process.sh"
+# shellcheck source=lib/packages.sh
+source "$library/packages.sh"
+# shellcheck source=lib/prometheus.sh
+source "$library/prometheus.sh"
+# shellcheck source=lib/supervise.sh
+source "$library/supervise.sh"
+
+readonly DOCUMENT=docs/drills.md
+readonly MARKER='<!-- make drill -->'
+readonly NAME=${KEEL_DRILL_INSTANCE:-drill}
+readonly RUNNER=drills::every_alert_is_drilled
+
+unavailable() {
+  [[ -z ${CI:-} ]] || die "$1 cannot be had, and CI may not skip this: install it"
+  say "SKIPPED: make drill: $1 cannot be had here (Debian: apt-get install prometheus prometheus-alertmanager" \
+    "prometheus-postgres-exporter prometheus-redis-exporter postgresql-client redis-tools)" >&2
+  exit 0
+}
+
+need_program() {
+  local path
+  path=$(prometheus_tool "$2") || unavailable "$2"
+  export "$1=$path"
+}
+
+# psql and redis-cli come with the servers, wherever those were found: .local/<lane>/bin leads to them.
+link_clients() {
+  local lane=$1 psql redis server
+  mkdir -p "$lane/bin"
+  server=$(readlink "/proc/$(cut -d' ' -f1 "$lane/postgres.pid")/exe") || unavailable 'a Postgres of our own'
+  psql=$(command -v psql || printf '%s/psql' "${server%/*}")
+  server=$(readlink "/proc/$(cut -d' ' -f1 "$lane/redis.pid")/exe") || unavailable 'a Redis of our own'
+  redis=$(command -v redis-cli || printf '%s/redis-cli' "${server%/*}")
+  [[ -x $psql ]] || unavailable psql
+  [[ -x $redis ]] || unavailable redis-cli
+  wrap "$lane/bin/psql" "$psql"
+  wrap "$lane/bin/redis-cli" "$redis"
+}
+
+wrap() {
+  local libraries=''
+  if [[ $2 == "$PACKAGES"/* ]]; then
+    libraries="LD_LIBRARY_PATH='$(library_path "${2%/usr/bin/*}")'"
+  fi
+  printf "#!/bin/sh\n%s exec '%s' \"\$@\"\n" "$libraries" "$2" >"$1"
+  chmod 755 "$1"
+}
+
+# Services of one lane, and the runner on them.
+run_lane() {
+  local lane=$1
+  link_clients "$LOCAL/$lane"
+  (
+    # shellcheck source=/dev/null
+    source "$LOCAL/$lane/env"
+    export KEEL_DRILL_LANE=$LOCAL/$lane PATH=$LOCAL/$lane/bin:$PATH
+    exec "${COMMAND[@]}" --ignored --nocapture --exact "$RUNNER"
+  )
+}
+
+rows() {
+  cat "$KEEL_DRILL_OUT"/*.md | sort
+}
+
+write_document() {
+  local new=$KEEL_DRILL_OUT/document
+  {
+    sed "/^$MARKER\$/q" "$DOCUMENT"
+    printf '\n%s at %s, on %s cores (%s), %s s for all of them.\n\n' \
+      "$(date -u +%F)" "$REVISION" "$(nproc)" "$MACHINE" "$SECONDS"
+    printf '| alert | severity | seconds to the alert | to the named cause | to recovery | restarts |\n'
+    printf '|---|---|---|---|---|---|\n'
+    rows
+  } >"$new"
+  # Not moved: the file keeps its owner and mode.
+  cat "$new" >"$DOCUMENT"
+}
+
+end_lanes() {
+  local status=$? lane
+  set +e
+  trap '' INT TERM HUP PIPE
+  rm -rf -- "$KEEL_DRILL_OUT"
+  for lane in "${OTHER_LANES[@]}"; do
+    "$SCRIPTS/services.sh" down "$lane" "$$" &
+  done
+  # Sets off the first lane's end, waits for the rest, and exits.
+  (exit "$status")
+  finish
+}
+
+cd "$ROOT"
+# Drills stop and freeze servers: never anybody else's.
+unset DATABASE_URL DATABASE_SYSTEM_URL DATABASE_MIGRATION_URL TEST_ADMIN_DATABASE_URL REDIS_URL KEEL_SERVICES_SOURCE
+export KEEL_DRILL_ROOT=${KEEL_DRILL_ROOT:-$ROOT} KEEL_DRILL_SERVICES=$SCRIPTS/services.sh KEEL_DRILL_ALERTS=${ALERT:-}
+lanes=${LANES:-2}
+if [[ -n ${ALERT:-} && $ALERT != *' '* ]]; then
+  lanes=1
+fi
+REVISION=$(git rev-parse --short=12 HEAD 2>/dev/null || printf 'an unknown revision')
+git diff --quiet HEAD -- . ":!$DOCUMENT" 2>/dev/null || REVISION+=-dirty
+supervise "$NAME-1" alone
+KEEL_DRILL_OUT=$(mktemp -d)
+export KEEL_DRILL_OUT
+OTHER_LANES=()
+trap end_lanes EXIT
+need_program PROMETHEUS prometheus
+need_program POSTGRES_EXPORTER prometheus-postgres-exporter
+need_program REDIS_EXPORTER prometheus-redis-exporter
+ALERTMANAGER=$(alertmanager_to_run "$INSTANCE_DIR") || unavailable 'an Alertmanager that starts'
+export ALERTMANAGER
+if [[ -n ${KEEL_DRILL_BINARY:-} ]]; then
+  COMMAND=("$KEEL_DRILL_BINARY")
+else
+  check_build_tools
+  run_child cargo test --locked --test it --no-run
+  COMMAND=(cargo test --locked --quiet --test it --)
+fi
+run_child "$SCRIPTS/services.sh" up "$NAME-1"
+for ((lane = 2; lane <= lanes; lane++)); do
+  "$SCRIPTS/services.sh" watch "$NAME-$lane" "$$" 0 alone
+  OTHER_LANES+=("$NAME-$lane")
+  run_child "$SCRIPTS/services.sh" up "$NAME-$lane"
+done
+running=()
+for ((lane = 1; lane <= lanes; lane++)); do
+  start_child bash -c "$(declare -f run_lane link_clients wrap unavailable library_path die say have)
+    set -euo pipefail; LOCAL='$LOCAL' PACKAGES='$PACKAGES' RUNNER='$RUNNER'; COMMAND=(${COMMAND[*]@Q}); run_lane '$NAME-$lane'"
+  running+=("$CHILD")
+done
+status=0
+for child in "${running[@]}"; do
+  wait "$child" || status=$?
+done
+if ! compgen -G "$KEEL_DRILL_OUT/*.md" >/dev/null; then
+  say 'nothing was drilled' >&2
+  exit 1
+fi
+rows
+if [[ -z ${ALERT:-} && $status == 0 ]]; then
+  write_document
+  say "the table is in $DOCUMENT"
+fi
+exit "$status"
