@@ -49,9 +49,9 @@ am() {
   printf '%s\n' "${answer:-no alert}"
 }
 
-# logs_of <pattern> [<lines>]: the last lines with this in them.
+# logs_of <pattern> [<lines>]: the last lines with this in them. They begin with their time: sorted over all instances.
 logs_of() {
-  $LOGS | { grep -E -e "$1" || true; } | tail -n "${2:-20}"
+  $LOGS | { grep -E -e "$1" || true; } | sort | tail -n "${2:-20}"
 }
 
 # errorlog [<lines>]: what failed last, as the service said it. Warnings are left out: strangers who try keys make many.

@@ -109,6 +109,8 @@ end_lanes() {
 cd "$ROOT"
 # Drills stop and freeze servers: never anybody else's.
 unset DATABASE_URL DATABASE_SYSTEM_URL DATABASE_MIGRATION_URL TEST_ADMIN_DATABASE_URL REDIS_URL KEEL_SERVICES_SOURCE
+# A drill that fails says why in its own words.
+export RUST_BACKTRACE=0
 export KEEL_DRILL_ROOT=${KEEL_DRILL_ROOT:-$ROOT} KEEL_DRILL_SERVICES=$SCRIPTS/services.sh KEEL_DRILL_ALERTS=${ALERT:-}
 lanes=${LANES:-2}
 if [[ -n ${ALERT:-} && $ALERT != *' '* ]]; then

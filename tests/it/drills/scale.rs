@@ -124,10 +124,8 @@ pub fn rules(mut document: Value) -> Value {
 
 fn scale_keys(value: &mut Value, keys: &[&str]) {
     for key in keys {
-        if let Some(text) = value[*key].as_str().map(duration) {
+        if let Some(text) = value.get(*key).and_then(Value::as_str).map(duration) {
             value[*key] = json!(text);
-        } else if value[*key].is_null() {
-            value.as_object_mut().unwrap().remove(*key);
         }
     }
 }
@@ -147,7 +145,8 @@ pub fn alertmanager(mut document: Value, url: &str) -> Value {
 
 fn route(route: &mut Value) {
     scale_keys(route, &["group_wait", "group_interval", "repeat_interval"]);
-    for child in route["routes"].as_array_mut().into_iter().flatten() {
+    let children = route.get_mut("routes").and_then(Value::as_array_mut);
+    for child in children.into_iter().flatten() {
         self::route(child);
     }
 }

@@ -37,6 +37,8 @@ pub struct Site {
     pub shell: Shell,
     pub prometheus: Client,
     pub alertmanager: Client,
+    /// How many addresses Prometheus scrapes.
+    pub targets: usize,
     /// Where Prometheus and Alertmanager keep what they know.
     pub data: Vec<PathBuf>,
     /// `.local/‹lane›`, with the pids of Postgres and Redis.
@@ -156,13 +158,38 @@ impl Site {
         for name in INSTANCES {
             self.with_part(name, |part| part.forget_log())?;
         }
-        for name in ["alertmanager", "prometheus"] {
-            self.start_part(name).await?;
-        }
+        // One without a single scrape takes everything for absent: nobody is told of that.
+        self.start_part("prometheus").await?;
+        self.scraped().await?;
+        self.start_part("alertmanager").await?;
         let mut inbox = self.inbox.lock();
         inbox.notices.clear();
         inbox.heard = Instant::now();
         Ok(())
+    }
+
+    /// Waits until Prometheus has met all targets but Alertmanager, and thinks that all is well.
+    async fn scraped(&self) -> Result<(), String> {
+        let expected = self.targets - 1;
+        let query = format!(
+            "/api/v1/query?query=count(up{{job!=%22alertmanager%22}}==1)=={expected}%20unless%20\
+             on()ALERTS{{alertname!=%22Watchdog%22,alertstate=%22firing%22}}"
+        );
+        let deadline = Instant::now() + SOON;
+        loop {
+            let answer = self.prometheus.request(reqwest::Method::GET, &query, "").send().await;
+            let text = match answer {
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(error) => error.to_string(),
+            };
+            if text.contains("\"value\"") {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("before the fault: not all {expected} targets are scraped, or something fires: {text}"));
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Undoes what a drill may have left: proxies, stopped and ended processes, floods, keys.
@@ -189,10 +216,14 @@ impl Site {
         Ok(())
     }
 
-    /// For a person who wonders why.
+    /// For a person who wonders why: what the instances said last but that all is well.
     pub fn last_log_lines(&self) -> String {
         let parts = self.parts.lock();
-        let of = |name: &&str| format!("--- {name}, last lines\n{}", last_lines(&parts[*name].log(), 8));
+        let of = |name: &&str| {
+            let log = parts[*name].log();
+            let told: Vec<&str> = log.lines().filter(|line| !line.contains("\"message\":\"request_completed\"")).collect();
+            format!("--- {name}, last lines\n{}", last_lines(&told.join("\n"), 6))
+        };
         INSTANCES.iter().map(of).collect::<Vec<_>>().join("\n")
     }
 }

@@ -242,6 +242,7 @@ pub async fn start(root: &Path, settings: &Settings) -> Result<Shared, String> {
         shell,
         prometheus: Client::new(format!("http://{prometheus}")),
         alertmanager: Client::new(format!("http://{alertmanager}")),
+        targets: jobs.iter().map(|(_, targets)| targets.len()).sum(),
         data,
         lane: services::variable("KEEL_DRILL_LANE").into(),
         control: Mutex::new(None),
