@@ -7,6 +7,9 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Drill {
+    /// The file's, without its ending: the alert's, and where it has several drills, `-` and what is special.
+    #[serde(skip)]
+    pub name: String,
     pub alert: String,
     /// Which rule of that name.
     pub severity: Severity,
@@ -104,11 +107,12 @@ pub struct Mitigate {
 impl Drill {
     /// `name` is the file's, without its ending.
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
-        let drill: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let mut drill: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        name.clone_into(&mut drill.name);
         let problem = if !text.starts_with("# ") {
             "its first line is a comment in one sentence that says what is broken"
-        } else if drill.alert != name {
-            "`alert` is not the file's name"
+        } else if name.split('-').next() != Some(&drill.alert) {
+            "`alert` is not the file's name, up to a `-`"
         } else if drill.mitigate.block.is_some() == drill.mitigate.none.is_some() {
             "`mitigate` has either `block` or `none`, which says why it ends by itself"
         } else if drill.diagnose.is_empty() {
@@ -145,12 +149,15 @@ pub fn all(root: &Path) -> Result<Vec<(Drill, std::path::PathBuf)>, String> {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             match Drill::parse(&name, &std::fs::read_to_string(&path).unwrap()) {
-                Ok(drill) => drills.push((drill, root.join(format!("runbooks/{folder}/{name}.md")))),
+                Ok(drill) => {
+                    let runbook = root.join(format!("runbooks/{folder}/{}.md", drill.alert));
+                    drills.push((drill, runbook));
+                }
                 Err(problem) => problems.push(format!("runbooks/drills/{folder}/{name}.yaml: {problem}")),
             }
         }
     }
-    drills.sort_by(|(one, _), (other, _)| one.alert.cmp(&other.alert));
+    drills.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
     if problems.is_empty() { Ok(drills) } else { Err(problems.join("\n")) }
 }
 
@@ -172,6 +179,7 @@ fn a_drill_is_read() {
     let drill = Drill::parse("X", GOOD).unwrap();
     assert_eq!((drill.severity, drill.traffic, drill.warm_up), (Severity::Page, Load::Steady, 10));
     assert_eq!(drill.blocks(), ["4.1", "6", "5.1"]);
+    assert_eq!(Drill::parse("X-frozen", GOOD).unwrap().name, "X-frozen");
 }
 
 #[test]

@@ -43,9 +43,14 @@ pub enum Exercise {
 impl Exercise {
     fn name(&self) -> &str {
         match self {
-            Self::Drill(drill, _) => &drill.alert,
+            Self::Drill(drill, _) => &drill.name,
             Self::Soak => soak::NAME,
         }
+    }
+
+    /// By its own name, or as one of its alert's.
+    fn is(&self, name: &str) -> bool {
+        self.name().split('-').next() == Some(name) || self.name() == name
     }
 
     fn settings(&self) -> Settings {
@@ -64,9 +69,9 @@ fn exercises(root: &Path) -> Vec<Exercise> {
     let mut exercises = vec![Exercise::Soak];
     exercises.extend(drills.into_iter().map(|(drill, runbook)| Exercise::Drill(Box::new(drill), runbook)));
     for name in &wanted {
-        assert!(exercises.iter().any(|each| each.name() == *name), "there is no drill `{name}` in {}", root.display());
+        assert!(exercises.iter().any(|each| each.is(name)), "there is no drill `{name}` in {}", root.display());
     }
-    exercises.retain(|each| wanted.is_empty() || wanted.contains(&each.name()));
+    exercises.retain(|each| wanted.is_empty() || wanted.iter().any(|name| each.is(name)));
     exercises
 }
 

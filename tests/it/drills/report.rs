@@ -21,7 +21,7 @@ pub fn row(drill: &Drill, times: &Times) -> String {
     let seconds = |from: Instant, to: Instant| format!("{:.1}", to.saturating_duration_since(from).as_secs_f64());
     format!(
         "| {} | {} | {} | {} | {} | {} |",
-        drill.alert,
+        drill.name.replace('-', ": "),
         drill.severity.as_str(),
         seconds(times.injected, times.arrived),
         seconds(times.arrived, times.named),
