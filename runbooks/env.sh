@@ -5,6 +5,8 @@
 ENVIRONMENT=${ENVIRONMENT:-development}
 PROMETHEUS=${PROMETHEUS:-http://127.0.0.1:9090}
 ALERTMANAGER=${ALERTMANAGER:-http://127.0.0.1:9093}
+# Where users come in.
+API=${API:-http://127.0.0.1:8080}
 # Of one instance.
 ADMIN=${ADMIN:-http://127.0.0.1:9464}
 # Opens what changes state there (admin.token).
@@ -22,6 +24,9 @@ REDISCLI=${REDISCLI:-}
 PART=${PART:-scripts/up.sh compose}
 # A line for each instance: name, addresses, state.
 PROCESSES=${PROCESSES:-scripts/up.sh compose ps keel}
+
+# What a person's own sessions are called, lest they are taken for somebody else's.
+export PGAPPNAME=${PGAPPNAME:-runbook}
 
 # promq <PromQL>: a line for each series, its labels and its value.
 promq() {
@@ -62,6 +67,24 @@ errorlog() {
 # logq <event> [<lines>]: the last lines of this event, over all instances.
 logq() {
   logs_of "\"(message|event)\":\"$1\"" "${2:-20}"
+}
+
+# tally <field>…: how often JSON log lines have the same values of these fields; the ten most frequent.
+tally() {
+  awk -v fields="$*" '
+    {
+      count_of_names = split(fields, names, " ")
+      line = ""
+      for (i = 1; i <= count_of_names; i++) {
+        value = "-"
+        if (match($0, "\"" names[i] "\":(\"[^\"]*\"|[^,}]*)"))
+          value = substr($0, RSTART + length(names[i]) + 3, RLENGTH - length(names[i]) - 3)
+        gsub(/"/, "", value)
+        line = line " " names[i] "=" value
+      }
+      count[line]++
+    }
+    END { for (line in count) print count[line] line }' | sort -rn | sed -n 1,10p
 }
 
 # keelctl <arguments>: the service's own command line, as in `keelctl job dead`.

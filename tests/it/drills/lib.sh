@@ -81,6 +81,8 @@ hold_connections() {
     ulimit -n 4096 2>/dev/null || true
     for ((one = 0; one < count; one++)); do
       exec {descriptor}<>"/dev/tcp/${door%:*}/${door#*:}"
+      # One that never says a word is closed after http.head_timeout.
+      printf 'GET /health/live HTTP/1.1\r\nhost: drill\r\n\r\n' >&"$descriptor"
     done
     sleep infinity
   ) &
@@ -122,9 +124,13 @@ kill_instance() {
   ask "part/kill/instance-$1"
 }
 
-# pids <process>: see `signal`.
+# pids <process>, pid_of <process>: see `signal`.
 pids() {
   ask "pids/$1"
+}
+
+pid_of() {
+  pids "$1"
 }
 
 # signal <name> <process>: STOP, CONT, KILL … to postgres (all of it), redis, prometheus, alertmanager, collector,
@@ -166,12 +172,13 @@ proxy() {
 
 # --- Postgres and Redis, past the proxies ---------------------------------------------------------------------------
 
+# owner_sql, admin_sql <statements>: prints values only.
 owner_sql() {
-  psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --command="$1" "$DATABASE_OWNER_URL"
+  psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 --command="$1" "$DATABASE_OWNER_URL"
 }
 
 admin_sql() {
-  psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --command="$1" "$DATABASE_ADMIN_URL"
+  psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 --command="$1" "$DATABASE_ADMIN_URL"
 }
 
 # hold_sql <statements>: runs them as keel_owner in a session that stays open. Returns when they have run.
@@ -238,7 +245,11 @@ mend() {
   start_redis
   redis_cli config set maxmemory 0 >/dev/null
   redis_cli flushall >/dev/null
-  admin_sql "select pg_terminate_backend(pid) from pg_stat_activity where application_name in ('drill', 'psql')
-    and pid <> pg_backend_pid()" >/dev/null
-  admin_sql 'delete from jobs'
+  admin_sql 'alter system reset all'
+  # Whoever is neither the service nor the exporter.
+  admin_sql "select pg_reload_conf();
+    select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()
+    and usename not in ('$APP__DATABASE__RUNTIME_ROLE', '$APP__DATABASE__SYSTEM_ROLE') and application_name <> 'exporter';
+    grant select, update, delete on jobs to $APP__DATABASE__SYSTEM_ROLE;
+    delete from jobs" >/dev/null
 }

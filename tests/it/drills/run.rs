@@ -34,7 +34,12 @@ pub async fn run(site: &Shared, drill: &Drill, runbook: &Path) -> Result<String,
     };
     match ended {
         Ok(row) => Ok(row),
-        Err(problem) => Err(report::failure(site, &problem, began).await),
+        Err(problem) => {
+            let told = report::failure(site, &problem, began).await;
+            // Servers that stay for the next stack.
+            let _as_well_as_it_goes = site.mend().await;
+            Err(told)
+        }
     }
 }
 
@@ -189,7 +194,8 @@ async fn resolved(site: &Shared, drill: &Drill) -> Option<Instant> {
 
 /// Runs a block until its output is right.
 async fn matches(site: &Shared, blocks: &[Block], look: &Look, limit: Duration) -> Result<(), String> {
-    let pattern = RegexBuilder::new(&look.expected).multi_line(true).build().map_err(|error| error.to_string())?;
+    let expected = filled(&look.expected, &evaluated(site, &look.with).await?);
+    let pattern = RegexBuilder::new(&expected).multi_line(true).build().map_err(|error| error.to_string())?;
     let deadline = Instant::now() + limit;
     loop {
         let seen = match block(site, blocks, &look.block, &look.with).await? {
@@ -197,7 +203,7 @@ async fn matches(site: &Shared, blocks: &[Block], look: &Look, limit: Duration) 
             Ok(output) | Err(output) => output,
         };
         if Instant::now() > deadline {
-            let what = format!("block {} does not say `{}` within {limit:?}, but:", look.block, look.expected);
+            let what = format!("block {} does not say `{expected}` within {limit:?}, but:", look.block);
             return Err(format!("{what}\n{}", last_lines(&seen, 60)));
         }
         sleep(Duration::from_millis(500)).await;
@@ -225,6 +231,12 @@ async fn block(
         }
     }
     Ok(Ok(said))
+}
+
+/// `${NAME}` in an expectation is the value of `with`, as it is.
+fn filled(expected: &str, values: &BTreeMap<String, String>) -> String {
+    let filled = |text: String, (name, value): (&String, &String)| text.replace(&format!("${{{name}}}"), &regex::escape(value));
+    values.iter().fold(expected.to_owned(), filled)
 }
 
 /// A person writes the value in the variable's place.

@@ -69,6 +69,7 @@ pub fn variables(facts: &Facts) -> BTreeMap<String, String> {
         ("ENVIRONMENT", ENVIRONMENT.to_owned()),
         ("PROMETHEUS", format!("http://{}/prometheus", facts.control)),
         ("ALERTMANAGER", format!("http://{}", facts.alertmanager)),
+        ("API", format!("http://{}", facts.public[0])),
         ("ADMIN", format!("http://{}", facts.admin[0])),
         ("ADMIN_TOKEN", facts.cli["APP__ADMIN__TOKEN"].clone()),
         ("LOGS", format!("cat {logs} {}", logs.replace("instance-1", "instance-2"))),

@@ -126,14 +126,20 @@ impl Floods {
             let (visitors, method, turns) = (visitors.clone(), method.clone(), Arc::clone(&turns));
             let (path, body) = ((*path).to_owned(), (*body).to_owned());
             tasks.spawn(async move {
-                loop {
+                // Whoever was let in and is not any more gives up.
+                let (mut known, mut refused) = (false, false);
+                while !(known && refused) {
                     let request = visitors.request(turns.fetch_add(1, Relaxed), method.clone(), &path);
                     let request = if body.is_empty() {
                         request
                     } else {
                         request.header("content-type", "application/json").body(body.clone())
                     };
-                    Visitors::send(request).await;
+                    if let Ok(answer) = request.send().await {
+                        refused = answer.status() == 401;
+                        known |= !refused;
+                        let _read = answer.bytes().await;
+                    }
                     time::sleep(Duration::from_millis(pause.max(1) as u64)).await;
                 }
             });
