@@ -135,6 +135,12 @@ impl Drill {
         self.diagnose.iter().chain([&self.verify])
     }
 
+    /// Every block that it names, with what it fills in.
+    pub fn steps(&self) -> Vec<(&str, &BTreeMap<String, String>)> {
+        let mitigation = self.mitigate.block.as_deref().map(|block| (block, &self.mitigate.with));
+        self.looks().map(|look| (look.block.as_str(), &look.with)).chain(mitigation).collect()
+    }
+
     /// Every block of the runbook that it names.
     pub fn blocks(&self) -> Vec<&str> {
         self.looks().map(|look| look.block.as_str()).chain(self.mitigate.block.as_deref()).collect()

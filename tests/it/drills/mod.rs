@@ -4,7 +4,7 @@
 //! Several of these processes run at a time, each with servers and a stack of its own, and take the next drill from
 //! one pile.
 
-mod blocks;
+pub mod blocks;
 mod control;
 pub mod file;
 mod part;

@@ -6,12 +6,12 @@ mod compose;
 pub mod dashboards;
 mod datasources;
 pub mod grafana;
+mod graph;
 mod image;
 mod manifests;
 mod prometheus;
-mod promql;
+pub mod promql;
 mod release;
-mod runbooks;
 mod stack;
 mod traffic;
 

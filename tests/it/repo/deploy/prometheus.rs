@@ -1,7 +1,5 @@
 //! The rules and the configuration of Prometheus: metrics, labels, targets, annotations and runbooks that exist.
 
-use std::collections::BTreeSet;
-
 use regex::Regex;
 use serde_json::Value;
 
@@ -32,10 +30,6 @@ pub fn rules(tree: &Tree) -> Vec<Rule> {
     rules
 }
 
-pub fn root(path: &str) -> Option<String> {
-    std::fs::read_to_string(crate::repo::root().join(path)).ok()
-}
-
 pub fn known(rules: &[Rule]) -> Known {
     Known::of(rules.iter().map(|rule| rule.text("record")))
 }
@@ -49,15 +43,8 @@ fn queries(tree: &Tree) -> Vec<String> {
     wrong.collect()
 }
 
+/// What leads on from an alert is in `graph`.
 fn alerts(tree: &Tree) -> Vec<String> {
-    let dashboards: BTreeSet<String> = if tree.path("deploy/grafana/dashboards").is_dir() {
-        let files = tree.files("deploy/grafana/dashboards", ".json");
-        files.iter().map(|path| tree.json(path)["uid"].as_str().unwrap_or_default().to_owned()).collect()
-    } else {
-        BTreeSet::new()
-    };
-    let tests: String = tree.files("deploy/prometheus/tests", ".yaml").iter().map(|path| tree.text(path)).collect();
-    let uid = Regex::new(r"/d/([a-z0-9-]+)").unwrap();
     let mut problems = Vec::new();
     for rule in rules(tree) {
         let name = rule.text("alert");
@@ -77,17 +64,6 @@ fn alerts(tree: &Tree) -> Vec<String> {
             if annotation(key).is_empty() {
                 add(format!("no annotation `{key}`"));
             }
-        }
-        let runbook = format!("runbooks/platform/{name}.md");
-        if !annotation("runbook_url").ends_with(&format!("/{runbook}")) || root(&runbook).is_none() {
-            add(format!("runbook_url is {}, expected …/{runbook}, a file", annotation("runbook_url")));
-        }
-        let dashboard = uid.captures(&annotation("dashboard_url")).map(|found| found[1].to_owned());
-        if dashboard.as_ref().is_none_or(|uid| !dashboards.is_empty() && !dashboards.contains(uid)) {
-            add(format!("dashboard_url leads to {dashboard:?}, the dashboards are {dashboards:?}"));
-        }
-        if !tests.contains(&format!("alertname: {name}")) {
-            add("no test in deploy/prometheus/tests: it fires, a near miss does not, it clears".to_owned());
         }
     }
     problems
@@ -164,9 +140,6 @@ fn an_alert_says_who_what_and_where_to_look() {
         ("severity: page\n", "severity: critical\n", "severity `critical`"),
         ("team: keel", "group: keel", "no team"),
         ("summary: Alerts", "summery: Alerts", "no annotation `summary`"),
-        ("runbooks/platform/Watchdog.md", "runbooks/Watchdog.md", "expected …/runbooks/platform/Watchdog.md"),
-        ("alert: Watchdog", "alert: Hound", "no test"),
-        ("/d/keel-resources", "/keel-resources", "dashboard_url leads to None"),
     ] {
         caught(alerts, rules, from, to, named);
     }

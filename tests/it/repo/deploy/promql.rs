@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use promql_parser::parser::{self, Expr, LabelModifier, VectorMatchCardinality, VectorSelector};
 
-use super::code;
+use super::{code, grafana::vocabulary};
 
 /// Put on by the scrape, in compose or in a cluster.
 const TARGET_LABELS: [&str; 5] = ["job", "instance", "environment", "namespace", "pod"];
@@ -39,7 +39,8 @@ impl Known {
     }
 
     fn labels(&self, name: &str) -> Option<BTreeSet<String>> {
-        let mut labels = code().labels(name).or_else(|| self.0.get(name).cloned())?;
+        let own = code().labels(name).map(exported).or_else(|| self.0.get(name).cloned());
+        let mut labels = own.or_else(|| vocabulary::labels(name))?;
         labels.extend(TARGET_LABELS.map(ToOwned::to_owned));
         Some(labels)
     }
@@ -110,6 +111,12 @@ impl Known {
         missing(&used, &labels, problems);
         labels
     }
+}
+
+/// A label that the target has too is moved out of its way.
+fn exported(labels: BTreeSet<String>) -> BTreeSet<String> {
+    let moved = |label: String| if TARGET_LABELS.contains(&label.as_str()) { format!("exported_{label}") } else { label };
+    labels.into_iter().map(moved).collect()
 }
 
 fn missing(used: &[String], labels: &BTreeSet<String>, problems: &mut Vec<String>) {

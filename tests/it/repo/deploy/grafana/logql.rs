@@ -119,6 +119,16 @@ pub fn is_field(name: &str) -> bool {
     CONTEXT.contains(&name) || KNOWN.fields.contains(name)
 }
 
+/// Whether a line says this.
+pub fn is_event(name: &str) -> bool {
+    KNOWN.events.contains(name)
+}
+
+/// Whether spans have it, in the spelling of the documents.
+pub fn is_attribute(name: &str) -> bool {
+    KNOWN.searchable.contains(&format!("span.{name}")) || SPAN.contains(&format!("resource.{name}").as_str())
+}
+
 pub fn problems(query: &str) -> Vec<String> {
     let mut problems = Vec::new();
     for found in MESSAGE.captures_iter(query) {
