@@ -1,7 +1,7 @@
 # The commands of the project: CI calls nothing else. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check ci manifests dashboards-check docs bench bench-pieces profile schemathesis fuzz chaos image up down \
-  traffic migrate deny clean-local
+.PHONY: help run test lint check ci manifests dashboards-check docs bench bench-pieces profile schemathesis fuzz chaos drill \
+  runbook image up down traffic migrate deny clean-local
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ fuzz: ## Fuzz one target for a while: TARGET=cursor FOR=60
 
 chaos: ## Faults under load at full length, and the table of docs/reliability.md: ROWS="restarts hangups" for some
 	@ROWS="$(ROWS)" exec scripts/chaos.sh
+
+drill: ## Break a running stack for each alert and mend it as its runbook says: ALERT=PostgresDown for one, LANES=2
+	@ALERT="$(ALERT)" exec scripts/drill.sh
+
+runbook: ## Walk through a runbook: A=PostgresDown, RUN=1 to run its commands one by one, WHERE=cluster
+	@exec scripts/runbook.sh "$(A)"
 
 image: ## Build the image keel:dev and check it, with Docker or buildah
 	@exec scripts/image.sh

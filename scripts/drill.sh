@@ -124,6 +124,7 @@ export KEEL_DRILL_OUT
 OTHER_LANES=()
 trap end_lanes EXIT
 need_program PROMETHEUS prometheus
+need_program PROMTOOL promtool
 need_program POSTGRES_EXPORTER prometheus-postgres-exporter
 need_program REDIS_EXPORTER prometheus-redis-exporter
 ALERTMANAGER=$(alertmanager_to_run "$INSTANCE_DIR") || unavailable 'an Alertmanager that starts'

@@ -122,7 +122,8 @@ fn receive(inbox: &Inbox, receiver: &str, body: &str) {
             labels: alert["labels"].to_string(),
         };
         // Notifications are repeated, with all alerts of the group.
-        let known = inbox.notices.iter().rev().find(|known| known.labels == notice.labels && known.receiver == receiver);
+        let known =
+            inbox.notices.iter().rev().find(|known| known.labels == notice.labels && known.receiver == receiver);
         if known.is_none_or(|known| known.firing != firing) {
             inbox.notices.push(notice);
         }

@@ -126,7 +126,8 @@ impl Drill {
     fn patterns(&self) -> Result<(), String> {
         let value = regex::Regex::new(r"\$\{[A-Z_]+\}").unwrap();
         for look in self.looks() {
-            regex::Regex::new(&value.replace_all(&look.expected, "x")).map_err(|error| format!("match of {}: {error}", look.block))?;
+            regex::Regex::new(&value.replace_all(&look.expected, "x"))
+                .map_err(|error| format!("match of {}: {error}", look.block))?;
         }
         Ok(())
     }

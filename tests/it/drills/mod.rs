@@ -8,6 +8,7 @@ pub mod blocks;
 mod control;
 pub mod file;
 mod part;
+mod past;
 mod report;
 mod run;
 mod scale;

@@ -88,13 +88,12 @@ async fn steps(site: &Shared, drill: &Drill, runbook: &Path) -> Result<String, S
     Ok(report::row(drill, &Times { injected, arrived, named, mitigated: named, recovered, restarts }))
 }
 
-/// A Prometheus without a past under this traffic, for so long; nothing may fire.
+/// A Prometheus that has seen only good days, then this traffic for so long; nothing may fire.
 pub async fn settle(site: &Shared, load: Load, warm_up: Duration) -> Result<Traffic, String> {
     let visitors = Visitors { doors: site.floods.doors.clone(), keys: site.keys.clone() };
     ready(site).await?;
     let traffic = Traffic::start(load, visitors).await;
-    // What came of the drill before is scraped away with the past.
-    site.forget().await?;
+    site.forget(load).await?;
     let began = Instant::now();
     loop {
         sleep(Duration::from_millis(100)).await;
@@ -161,9 +160,10 @@ async fn arrived(site: &Shared, drill: &Drill) -> Option<Instant> {
     if drill.alert == WATCHDOG {
         return (inbox.heard.elapsed() > SILENCE).then(Instant::now);
     }
-    let of_drill = inbox.notices.iter().find(|notice| {
-        notice.firing && notice.alert == drill.alert && notice.severity == drill.severity.as_str()
-    });
+    let of_drill = inbox
+        .notices
+        .iter()
+        .find(|notice| notice.firing && notice.alert == drill.alert && notice.severity == drill.severity.as_str());
     of_drill.map(|notice| notice.at)
 }
 
@@ -235,7 +235,8 @@ async fn block(
 
 /// `${NAME}` in an expectation is the value of `with`, as it is.
 fn filled(expected: &str, values: &BTreeMap<String, String>) -> String {
-    let filled = |text: String, (name, value): (&String, &String)| text.replace(&format!("${{{name}}}"), &regex::escape(value));
+    let filled =
+        |text: String, (name, value): (&String, &String)| text.replace(&format!("${{{name}}}"), &regex::escape(value));
     values.iter().fold(expected.to_owned(), filled)
 }
 

@@ -14,7 +14,8 @@ use tokio::time::sleep;
 use super::part;
 
 /// A script is a group of processes. It ends with the runner, whatever becomes of that.
-const LEASH: &str = "(exec </dev/null >/dev/null 2>&1; while kill -0 \"$DRILL_RUNNER\"; do sleep 1; done; kill -KILL 0) &\ndisown\n";
+const LEASH: &str =
+    "(exec </dev/null >/dev/null 2>&1; while kill -0 \"$DRILL_RUNNER\"; do sleep 1; done; kill -KILL 0) &\ndisown\n";
 
 pub struct Shell {
     pub root: PathBuf,
@@ -57,7 +58,13 @@ impl Drop for Group {
 
 impl Shell {
     /// Runs it to its end; what it leaves behind lives as long as the group.
-    pub async fn start(&self, name: &str, script: &str, more: &BTreeMap<String, String>, limit: Duration) -> (Ran, Group) {
+    pub async fn start(
+        &self,
+        name: &str,
+        script: &str,
+        more: &BTreeMap<String, String>,
+        limit: Duration,
+    ) -> (Ran, Group) {
         let file = self.directory.join(format!("{name}.out"));
         let output = File::create(&file).unwrap();
         let child = Command::new("bash")

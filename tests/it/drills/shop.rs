@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
-use super::part::Part;
+use super::{file::Load, part::Part};
 use crate::support::{harness::proxy::Proxy, stack::daemon::address};
 
 /// Adds it, and tells the service where it is.
@@ -26,4 +26,9 @@ pub async fn sandbox(
     // A payment that is looked into late would be none within a drill.
     variables.insert("APP__SHOP__PAYMENTS__SETTLE_AFTER".to_owned(), "2500ms".to_owned());
     proxies.insert("payments", vec![proxy]);
+}
+
+/// What is recorded of it, and its value in good times.
+pub fn past(load: Load) -> Vec<(&'static str, f64)> {
+    vec![("job_environment:shop_orders_paid:rate5m", if load == Load::Orders { 5.0 } else { 0.0 })]
 }

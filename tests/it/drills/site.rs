@@ -11,7 +11,14 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::{control::Inbox, file::Settings, part::Part, shell::Shell, traffic::Floods};
+use super::{
+    control::Inbox,
+    file::{Load, Settings},
+    part::Part,
+    past,
+    shell::Shell,
+    traffic::Floods,
+};
 use crate::support::{
     client::Client,
     harness::proxy::{Mode, Proxy},
@@ -39,7 +46,7 @@ pub struct Site {
     pub alertmanager: Client,
     /// How many addresses Prometheus scrapes.
     pub targets: usize,
-    /// Where Prometheus and Alertmanager keep what they know.
+    /// Where Prometheus and Alertmanager, in this order, keep what they know.
     pub data: Vec<PathBuf>,
     /// `.local/‹lane›`, with the pids of Postgres and Redis.
     pub lane: PathBuf,
@@ -127,7 +134,9 @@ impl Site {
             // Of the way there and the way back.
             "slow" => Mode::Delay(Duration::from_millis(ms / 2)),
             "old-only" => Mode::BlackHoleOld,
-            other => return Err(format!("proxy {name}: `{other}` is none of on, refuse, swallow, reset, slow, old-only")),
+            other => {
+                return Err(format!("proxy {name}: `{other}` is none of on, refuse, swallow, reset, slow, old-only"));
+            }
         };
         let names = || self.proxies.keys().copied().collect::<Vec<_>>().join(", ");
         let proxies = self.proxies.get(name).ok_or_else(|| format!("no proxy `{name}`; there are {}", names()))?;
@@ -147,8 +156,8 @@ impl Site {
             .collect()
     }
 
-    /// Prometheus and Alertmanager without a past, and an inbox without a letter.
-    pub async fn forget(&self) -> Result<(), String> {
+    /// Prometheus and Alertmanager with a past in which all was well, and an inbox without a letter.
+    pub async fn forget(&self, load: Load) -> Result<(), String> {
         for name in ["prometheus", "alertmanager"] {
             self.with_part(name, Part::kill)?;
         }
@@ -158,6 +167,7 @@ impl Site {
         for name in INSTANCES {
             self.with_part(name, |part| part.forget_log())?;
         }
+        past::write(self, &self.data[0], load)?;
         // One without a single scrape takes everything for absent: nobody is told of that.
         self.start_part("prometheus").await?;
         self.scraped().await?;
@@ -186,7 +196,9 @@ impl Site {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(format!("before the fault: not all {expected} targets are scraped, or something fires: {text}"));
+                return Err(format!(
+                    "before the fault: not all {expected} targets are scraped, or something fires: {text}"
+                ));
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -221,7 +233,8 @@ impl Site {
         let parts = self.parts.lock();
         let of = |name: &&str| {
             let log = parts[*name].log();
-            let told: Vec<&str> = log.lines().filter(|line| !line.contains("\"message\":\"request_completed\"")).collect();
+            let told: Vec<&str> =
+                log.lines().filter(|line| !line.contains("\"message\":\"request_completed\"")).collect();
             format!("--- {name}, last lines\n{}", last_lines(&told.join("\n"), 6))
         };
         INSTANCES.iter().map(of).collect::<Vec<_>>().join("\n")

@@ -1,12 +1,6 @@
 //! How a drill's stack is put together: the processes, who is whose neighbour, and what the runbooks' shell is told.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    path::Path,
-    process::Command,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Command, sync::Arc};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -74,10 +68,9 @@ fn servers() {
 /// The database as a new one.
 async fn database(variables: &BTreeMap<String, String>) {
     let mut admin = services::admin().await;
-    let owner = sqlx::postgres::PgConnectOptions::get_username(
-        &services::variable("DATABASE_MIGRATION_URL").parse().unwrap(),
-    )
-    .to_owned();
+    let owner =
+        sqlx::postgres::PgConnectOptions::get_username(&services::variable("DATABASE_MIGRATION_URL").parse().unwrap())
+            .to_owned();
     for statement in [
         format!("drop database if exists {DATABASE} with (force)"),
         format!("create database {DATABASE} template template0 encoding 'UTF8' owner {owner}"),
@@ -97,7 +90,11 @@ fn socket(url: &str) -> SocketAddr {
     authority.rsplit('@').next().unwrap().parse().unwrap_or_else(|error| panic!("{authority}: {error}"))
 }
 
-fn prometheus_config(jobs: &[(&str, Vec<SocketAddr>)], rules: &[std::path::PathBuf], alertmanager: SocketAddr) -> Value {
+fn prometheus_config(
+    jobs: &[(&str, Vec<SocketAddr>)],
+    rules: &[std::path::PathBuf],
+    alertmanager: SocketAddr,
+) -> Value {
     let scrape = |(name, targets): &(&str, Vec<SocketAddr>)| {
         let targets = json!([{"targets": targets, "labels": {"environment": ENVIRONMENT}}]);
         // An exporter that can't reach its server takes seconds to say so. All that rules ask of it are gauges.
@@ -142,7 +139,11 @@ pub async fn start(root: &Path, settings: &Settings) -> Result<Shared, String> {
     let cli = variables.clone();
 
     let collector = address();
-    add("collector", Part::new("collector", &here, move || super::collector(collector)), format!("http://{collector}/"));
+    add(
+        "collector",
+        Part::new("collector", &here, move || super::collector(collector)),
+        format!("http://{collector}/"),
+    );
     super::shop::sandbox(&mut add, &mut proxies, &mut variables, &here).await;
     for (name, upstream) in [
         ("collector", collector),
@@ -244,8 +245,18 @@ pub async fn start(root: &Path, settings: &Settings) -> Result<Shared, String> {
     add("alertmanager", Part::new("alertmanager", &here, command), format!("http://{alertmanager}/-/ready"));
 
     let keys = TENANTS.iter().map(|tenant| new_key(&cli, tenant)).collect();
-    let facts = super::surroundings::Facts { root, here: &here, control, alertmanager, public: &ways_in, direct: &public, admin: &admin, cli: &cli };
-    let shell = Shell { root: root.to_owned(), variables: super::surroundings::variables(&facts), directory: here.clone() };
+    let facts = super::surroundings::Facts {
+        root,
+        here: &here,
+        control,
+        alertmanager,
+        public: &ways_in,
+        direct: &public,
+        admin: &admin,
+        cli: &cli,
+    };
+    let shell =
+        Shell { root: root.to_owned(), variables: super::surroundings::variables(&facts), directory: here.clone() };
     let site = Arc::new(Site {
         settings: settings.clone(),
         parts: Mutex::new(parts),

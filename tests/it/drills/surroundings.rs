@@ -37,8 +37,7 @@ fn joined(addresses: &[SocketAddr]) -> String {
 
 /// The command line with the service's settings.
 fn keelctl(facts: &Facts) -> String {
-    let exports: String =
-        facts.cli.iter().map(|(name, value)| format!("export {name}={}\n", quoted(value))).collect();
+    let exports: String = facts.cli.iter().map(|(name, value)| format!("export {name}={}\n", quoted(value))).collect();
     let keel = quoted(env!("CARGO_BIN_EXE_keel"));
     program(&facts.here.join("bin/keelctl"), &format!("#!/bin/sh\n{exports}exec {keel} \"$@\"\n"))
 }

@@ -6,6 +6,7 @@ pub mod deploy;
 mod docs;
 mod fuzz;
 mod layering;
+mod runbook;
 mod schema;
 mod semconv;
 

@@ -91,6 +91,7 @@ impl Known {
                 }
                 if let (Expr::NumberLiteral(factor), Expr::NumberLiteral(budget)) = (&*both.lhs, &*both.rhs)
                     && both.op.to_string() == "*"
+                    && budget.val < 1.0
                     && factor.val * budget.val >= 1.0
                 {
                     problems.push(format!("burn {} can never be reached: at worst everything fails", factor.val));
@@ -102,12 +103,16 @@ impl Known {
     }
 
     fn selector(&self, selector: &VectorSelector, problems: &mut Vec<String>) -> BTreeSet<String> {
-        let name = selector.name.clone().unwrap_or_default();
+        // `{__name__=~"a(_total)?"}`: both spellings of a.
+        let matched = selector.matchers.matchers.iter().find(|matcher| matcher.name == "__name__");
+        let matched = matched.and_then(|matcher| matcher.value.split('(').next().map(ToOwned::to_owned));
+        let name = selector.name.clone().or(matched).unwrap_or_default();
         let Some(labels) = self.labels(&name) else {
             problems.push(format!("nobody exports `{name}`: see docs/telemetry.md, or list it with its source"));
             return BTreeSet::new();
         };
-        let used: Vec<String> = selector.matchers.matchers.iter().map(|matcher| matcher.name.clone()).collect();
+        let used = selector.matchers.matchers.iter().map(|matcher| matcher.name.clone());
+        let used: Vec<String> = used.filter(|name| name != "__name__").collect();
         missing(&used, &labels, problems);
         labels
     }
@@ -115,7 +120,8 @@ impl Known {
 
 /// A label that the target has too is moved out of its way.
 fn exported(labels: BTreeSet<String>) -> BTreeSet<String> {
-    let moved = |label: String| if TARGET_LABELS.contains(&label.as_str()) { format!("exported_{label}") } else { label };
+    let moved =
+        |label: String| if TARGET_LABELS.contains(&label.as_str()) { format!("exported_{label}") } else { label };
     labels.into_iter().map(moved).collect()
 }
 

@@ -51,6 +51,7 @@ const POSTGRES: Exporter = Exporter {
         ("pg_stat_database_blks_hit", &["datname"]),
         ("pg_stat_database_blks_read", &["datname"]),
         ("pg_stat_database_deadlocks", &["datname"]),
+        ("pg_stat_database_numbackends", &["datname"]),
         ("pg_stat_database_temp_bytes", &["datname"]),
         ("pg_stat_database_tup_deleted", &["datname"]),
         ("pg_stat_database_tup_fetched", &["datname"]),
@@ -155,6 +156,26 @@ const CADVISOR: Exporter = Exporter {
     ],
 };
 
+/// kube-state-metrics 2, the kubelet's volumes and cert-manager: `rules/cluster.yaml` wants them.
+const CLUSTER_STATE: Exporter = Exporter {
+    job: "",
+    only_in: Some("cluster"),
+    series: &[
+        ("certmanager_certificate_expiration_timestamp_seconds", &["namespace", "name"]),
+        ("kube_deployment_spec_replicas", &["namespace", "deployment"]),
+        ("kube_deployment_status_condition", &["namespace", "deployment", "condition", "status"]),
+        ("kube_deployment_status_replicas_available", &["namespace", "deployment"]),
+        ("kube_horizontalpodautoscaler_spec_max_replicas", &["namespace", "horizontalpodautoscaler"]),
+        ("kube_horizontalpodautoscaler_status_current_replicas", &["namespace", "horizontalpodautoscaler"]),
+        ("kube_job_failed", &["namespace", "job_name", "condition"]),
+        ("kube_pod_container_status_last_terminated_reason", &["namespace", "pod", "container", "reason"]),
+        ("kube_pod_container_status_restarts_total", &["namespace", "pod", "container"]),
+        ("kube_pod_container_status_waiting_reason", &["namespace", "pod", "container", "reason"]),
+        ("kubelet_volume_stats_available_bytes", &["namespace", "persistentvolumeclaim"]),
+        ("kubelet_volume_stats_capacity_bytes", &["namespace", "persistentvolumeclaim"]),
+    ],
+};
+
 /// Prometheus' own.
 const PROMETHEUS: Exporter = Exporter {
     job: "",
@@ -162,7 +183,8 @@ const PROMETHEUS: Exporter = Exporter {
     series: &[("up", &[]), ("scrape_duration_seconds", &[]), ("ALERTS", &["alertname", "alertstate", "severity"])],
 };
 
-const EXPORTERS: [&Exporter; 8] = [&POSTGRES, &REDIS, &COLLECTOR, &TEMPO, &LOKI, &TRACES, &CADVISOR, &PROMETHEUS];
+const EXPORTERS: [&Exporter; 9] =
+    [&POSTGRES, &REDIS, &COLLECTOR, &TEMPO, &LOKI, &TRACES, &CADVISOR, &CLUSTER_STATE, &PROMETHEUS];
 
 fn exporter(series: &str) -> Option<(&'static Exporter, &'static [&'static str])> {
     EXPORTERS.into_iter().find_map(|exporter| {

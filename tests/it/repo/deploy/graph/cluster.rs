@@ -73,8 +73,17 @@ const KINDS: &[(&str, &[&str])] = &[
 ];
 /// Their names are known to the cluster only.
 const UNNAMED: &[&str] = &[
-    "certificate", "certificates", "endpointslices", "events", "node", "nodes", "persistentvolumeclaims", "pod", "pods",
-    "pvc", "replicasets",
+    "certificate",
+    "certificates",
+    "endpointslices",
+    "events",
+    "node",
+    "nodes",
+    "persistentvolumeclaims",
+    "pod",
+    "pods",
+    "pvc",
+    "replicasets",
 ];
 /// Whoever runs Prometheus chose it; the manifests let it in by this name.
 const OTHER_NAMESPACES: &[&str] = &["monitoring"];
@@ -117,7 +126,10 @@ impl Objects {
         let text = text.replace("\\\n", " ");
         let commands = text.lines().flat_map(|line| line.split(" | ")).flat_map(|part| part.split("&&"));
         let commands = commands.flat_map(|part| part.split([';', '#'])).flat_map(|part| part.split(" & "));
-        commands.filter_map(|part| part.trim().strip_prefix("kubectl ")).flat_map(|rest| self.of_command(rest)).collect()
+        commands
+            .filter_map(|part| part.trim().strip_prefix("kubectl "))
+            .flat_map(|rest| self.of_command(rest))
+            .collect()
     }
 
     fn of_command(&self, command: &str) -> Vec<String> {
@@ -133,7 +145,8 @@ impl Objects {
                 continue;
             };
             let Some((_, takes)) = FLAGS.iter().find(|(known, _)| *known == flag) else {
-                problems.push(format!("flag {flag} of kubectl is not known here: write it in full, or add it to FLAGS"));
+                problems
+                    .push(format!("flag {flag} of kubectl is not known here: write it in full, or add it to FLAGS"));
                 continue;
             };
             let value = match word.split_once('=') {

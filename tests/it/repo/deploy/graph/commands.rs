@@ -31,10 +31,9 @@ static SETTING: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[a-z][a-z_]*(\.[a-
 static VARIABLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bAPP__[A-Z0-9_]+[A-Z0-9]"));
 static EVENT: LazyLock<Regex> = LazyLock::new(|| pattern(r"\blogq ([a-z_|]+)"));
 static TALLY: LazyLock<Regex> = LazyLock::new(|| pattern(r"\btally ((?:[a-z_]+ ?)+)"));
-static KEEL: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(?:^|[\s(`])(?:keelctl|keel)((?: [^\s`|;&)]+)+)"#));
+static KEEL: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(?m)(?:\bkeelctl|^keel|`keel)((?: [^\s`|;&)]+)+)"#));
 static FAULT: LazyLock<Regex> = LazyLock::new(|| pattern(r"/v1/faults/[a-z-]+"));
-static ADMIN: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?:\$ADMIN|\$\{?INSTANCE\}?|:19464|:9464)(/[a-z][a-z/-]*)"));
+static ADMIN: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:\$ADMIN|\$\{?INSTANCE\}?|:19464|:9464)(/[a-z][a-z/-]*)"));
 static PLACE: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"\b(?:scripts|deploy|docs|config|migrations|runbooks|src)/[A-Za-z0-9_./-]*[A-Za-z0-9_]"));
 static MAKE: LazyLock<Regex> = LazyLock::new(|| pattern(r"`make ([a-z][a-z-]*)"));
@@ -43,12 +42,20 @@ static MAKE: LazyLock<Regex> = LazyLock::new(|| pattern(r"`make ([a-z][a-z-]*)")
 pub const FAULTS: [(&str, &str, &str); 8] = [
     ("keelctl api-key revoke", "keelctl api-key revok", "no command `keel api-key revok`"),
     ("revoke --tenant", "revoke --tenants", "no flag --tenants"),
-    ("http_server_requests_shed_total", "http_server_request_shed_total", "nobody exports `http_server_request_shed_total`"),
+    (
+        "http_server_requests_shed_total",
+        "http_server_request_shed_total",
+        "nobody exports `http_server_request_shed_total`",
+    ),
     ("rollout undo deployment/keel", "rollout undo deployment/kiel", "no deployment `kiel`"),
     ("--namespace keel rollout", "--namespace kiel rollout", "no namespace `kiel`"),
-    ("kubectl --namespace keel rollout undo", "kubectl --namespace keel rollback undo", "no kubectl command `rollback`"),
+    (
+        "kubectl --namespace keel rollout undo",
+        "kubectl --namespace keel rollback undo",
+        "no kubectl command `rollback`",
+    ),
     ("$ADMIN/health/ready", "$ADMIN/health/reddy", "the admin listener has no /health/reddy"),
-    ("sum by (kind)", "sum by (sort)", "label `sort`"),
+    ("by (error_type, ", "by (error_kind, ", "label `error_kind`"),
 ];
 
 pub fn problems(files: &Files) -> Vec<String> {
@@ -77,7 +84,11 @@ impl Facts {
         let sections = code().settings.keys().filter_map(|key| Some(key.split('.').next()?.to_owned()));
         let route = pattern(r#"route\(\s*"(/[^"]+)""#);
         let routes = |path: &str| -> Vec<String> {
-            files.below(path, ".rs").flat_map(|(_, text)| route.captures_iter(text)).map(|it| it[1].to_owned()).collect()
+            files
+                .below(path, ".rs")
+                .flat_map(|(_, text)| route.captures_iter(text))
+                .map(|it| it[1].to_owned())
+                .collect()
         };
         let makefile = std::fs::read_to_string(repo::root().join("Makefile")).unwrap();
         let targets = makefile.lines().filter_map(|line| Some(line.split_once(':')?.0.to_owned()));
@@ -150,7 +161,8 @@ impl Facts {
             return self.metrics.problems(query);
         }
         let is_setting = SETTING.is_match(code_span) && self.sections.contains(first);
-        let known = |key: &str| code().settings.keys().any(|known| known == key || known.starts_with(&format!("{key}.")));
+        let known =
+            |key: &str| code().settings.keys().any(|known| known == key || known.starts_with(&format!("{key}.")));
         if is_setting && !known(code_span) && !logql::is_attribute(code_span) {
             return vec![format!("there is no setting `{code_span}`; docs/configuration.md has them")];
         }
