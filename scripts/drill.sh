@@ -63,16 +63,15 @@ wrap() {
   chmod 755 "$1"
 }
 
-# Services of one lane, and the runner on them.
+# The runner on the services of one lane: <lane> <command>….
 run_lane() {
-  local lane=$1
-  link_clients "$LOCAL/$lane"
-  (
-    # shellcheck source=/dev/null
-    source "$LOCAL/$lane/env"
-    export KEEL_DRILL_LANE=$LOCAL/$lane PATH=$LOCAL/$lane/bin:$PATH
-    exec "${COMMAND[@]}" --ignored --nocapture --exact "$RUNNER"
-  )
+  local lane=$LOCAL/$1
+  shift
+  link_clients "$lane"
+  # shellcheck source=/dev/null
+  source "$lane/env"
+  export KEEL_DRILL_LANE=$lane PATH=$lane/bin:$PATH
+  exec "$@" --ignored --nocapture --exact "$RUNNER"
 }
 
 rows() {
@@ -97,68 +96,78 @@ end_lanes() {
   local status=$? lane
   set +e
   trap '' INT TERM HUP PIPE
-  rm -rf -- "$KEEL_DRILL_OUT"
+  # The runners of all lanes are children of the first: they end before the servers do.
+  "$SCRIPTS/services.sh" down "$NAME-1" "$$"
   for lane in "${OTHER_LANES[@]}"; do
-    "$SCRIPTS/services.sh" down "$lane" "$$" &
+    "$SCRIPTS/services.sh" down "$lane" "$$"
   done
-  # Sets off the first lane's end, waits for the rest, and exits.
-  (exit "$status")
-  finish
+  rm -rf -- "$KEEL_DRILL_OUT"
+  exit "$status"
 }
 
-cd "$ROOT"
-# Drills stop and freeze servers: never anybody else's.
-unset DATABASE_URL DATABASE_SYSTEM_URL DATABASE_MIGRATION_URL TEST_ADMIN_DATABASE_URL REDIS_URL KEEL_SERVICES_SOURCE
-# A drill that fails says why in its own words.
-export RUST_BACKTRACE=0
-export KEEL_DRILL_ROOT=${KEEL_DRILL_ROOT:-$ROOT} KEEL_DRILL_SERVICES=$SCRIPTS/services.sh KEEL_DRILL_ALERTS=${ALERT:-}
-lanes=${LANES:-2}
-if [[ -n ${ALERT:-} && $ALERT != *' '* ]]; then
-  lanes=1
-fi
-REVISION=$(git rev-parse --short=12 HEAD 2>/dev/null || printf 'an unknown revision')
-git diff --quiet HEAD -- . ":!$DOCUMENT" 2>/dev/null || REVISION+=-dirty
-supervise "$NAME-1" alone
-KEEL_DRILL_OUT=$(mktemp -d)
-export KEEL_DRILL_OUT
-OTHER_LANES=()
-trap end_lanes EXIT
-need_program PROMETHEUS prometheus
-need_program PROMTOOL promtool
-need_program POSTGRES_EXPORTER prometheus-postgres-exporter
-need_program REDIS_EXPORTER prometheus-redis-exporter
-ALERTMANAGER=$(alertmanager_to_run "$INSTANCE_DIR") || unavailable 'an Alertmanager that starts'
-export ALERTMANAGER
-if [[ -n ${KEEL_DRILL_BINARY:-} ]]; then
-  COMMAND=("$KEEL_DRILL_BINARY")
+main() {
+  local lanes lane child status path command running
+  KEEL_DRILL_ROOT=$(cd "${KEEL_DRILL_ROOT:-$ROOT}" && pwd -P)
+  cd "$ROOT"
+  # Drills stop and freeze servers: never anybody else's.
+  unset DATABASE_URL DATABASE_SYSTEM_URL DATABASE_MIGRATION_URL TEST_ADMIN_DATABASE_URL REDIS_URL KEEL_SERVICES_SOURCE
+  # A drill that fails says why in its own words.
+  export RUST_BACKTRACE=0
+  export KEEL_DRILL_ROOT KEEL_DRILL_SERVICES=$SCRIPTS/services.sh KEEL_DRILL_ALERTS=${ALERT:-}
+  lanes=${LANES:-2}
+  if [[ -n ${ALERT:-} && $ALERT != *' '* ]]; then
+    lanes=1
+  fi
+  REVISION=$(git rev-parse --short=12 HEAD 2>/dev/null || printf 'an unknown revision')
+  git diff --quiet HEAD -- . ":!$DOCUMENT" 2>/dev/null || REVISION+=-dirty
+  supervise "$NAME-1" alone
+  KEEL_DRILL_OUT=$(mktemp -d)
+  export KEEL_DRILL_OUT
+  OTHER_LANES=()
+  trap end_lanes EXIT
+  need_program PROMETHEUS prometheus
+  need_program PROMTOOL promtool
+  need_program POSTGRES_EXPORTER prometheus-postgres-exporter
+  need_program REDIS_EXPORTER prometheus-redis-exporter
+  ALERTMANAGER=$(alertmanager_to_run "$INSTANCE_DIR") || unavailable 'an Alertmanager that starts'
+  export ALERTMANAGER
+  if [[ -n ${KEEL_DRILL_BINARY:-} ]]; then
+    command=("$KEEL_DRILL_BINARY")
+  else
+    check_build_tools
+    run_child cargo test --locked --test it --no-run
+    command=(cargo test --locked --quiet --test it --)
+  fi
+  run_child "$SCRIPTS/services.sh" up "$NAME-1"
+  for ((lane = 2; lane <= lanes; lane++)); do
+    "$SCRIPTS/services.sh" watch "$NAME-$lane" "$$" 0 alone
+    OTHER_LANES+=("$NAME-$lane")
+    run_child "$SCRIPTS/services.sh" up "$NAME-$lane"
+  done
+  running=()
+  for ((lane = 1; lane <= lanes; lane++)); do
+    start_child "$SCRIPTS/drill.sh" --lane "$NAME-$lane" "${command[@]}"
+    running+=("$CHILD")
+  done
+  status=0
+  for child in "${running[@]}"; do
+    wait "$child" || status=$?
+  done
+  if ! compgen -G "$KEEL_DRILL_OUT/*.md" >/dev/null; then
+    say 'nothing was drilled' >&2
+    exit 1
+  fi
+  rows
+  if [[ -z ${ALERT:-} && $status == 0 ]]; then
+    write_document
+    say "the table is in $DOCUMENT"
+  fi
+  exit "$status"
+}
+
+if [[ ${1:-} == --lane ]]; then
+  shift
+  run_lane "$@"
 else
-  check_build_tools
-  run_child cargo test --locked --test it --no-run
-  COMMAND=(cargo test --locked --quiet --test it --)
+  main
 fi
-run_child "$SCRIPTS/services.sh" up "$NAME-1"
-for ((lane = 2; lane <= lanes; lane++)); do
-  "$SCRIPTS/services.sh" watch "$NAME-$lane" "$$" 0 alone
-  OTHER_LANES+=("$NAME-$lane")
-  run_child "$SCRIPTS/services.sh" up "$NAME-$lane"
-done
-running=()
-for ((lane = 1; lane <= lanes; lane++)); do
-  start_child bash -c "$(declare -f run_lane link_clients wrap unavailable library_path die say have)
-    set -euo pipefail; LOCAL='$LOCAL' PACKAGES='$PACKAGES' RUNNER='$RUNNER'; COMMAND=(${COMMAND[*]@Q}); run_lane '$NAME-$lane'"
-  running+=("$CHILD")
-done
-status=0
-for child in "${running[@]}"; do
-  wait "$child" || status=$?
-done
-if ! compgen -G "$KEEL_DRILL_OUT/*.md" >/dev/null; then
-  say 'nothing was drilled' >&2
-  exit 1
-fi
-rows
-if [[ -z ${ALERT:-} && $status == 0 ]]; then
-  write_document
-  say "the table is in $DOCUMENT"
-fi
-exit "$status"

@@ -3,6 +3,8 @@
 
 mod cluster;
 mod commands;
+mod form;
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,17 +15,12 @@ use promql_parser::{
 use regex::Regex;
 use serde_json::Value;
 
-use crate::{
-    drills::{blocks, file::Drill},
-    repo,
-};
+use crate::{drills::file::Drill, repo};
 
 /// What only a cluster can show has no drill.
 const NOT_DRILLED: &str = "cluster";
 /// Series of alerts that no panel shows, each with the reason.
 const UNSHOWN: &[(&str, &str)] = &[("up", "every panel about processes says it: no line is down")];
-const SECTIONS: [&str; 8] = ["Meaning", "Impact", "Is it real?", "Diagnose", "Mitigate", "Verify", "Escalate", "After"];
-const FRONT: [&str; 6] = ["alert", "severity", "owner", "blast_radius", "est_minutes", "safe_for"];
 
 /// The texts that make the graph, by their paths.
 #[derive(Clone)]
@@ -164,38 +161,7 @@ fn nothing_without_alert(files: &Files) -> Vec<String> {
         for allowed in drill.expect.allow.iter().filter(|name| !alerts.iter().any(|alert| alert.name() == *name)) {
             problems.push(format!("{path}: it allows {allowed}, and there is no such alert"));
         }
-        problems.extend(of_drill(files, folder, &drill).into_iter().map(|problem| format!("{path}: {problem}")));
-    }
-    problems
-}
-
-/// The blocks it names are in the runbook, and it fills in what they leave open.
-fn of_drill(files: &Files, folder: &str, drill: &Drill) -> Vec<String> {
-    let open = Regex::new(r"\$\{?([A-Z][A-Z_]*)\}?").unwrap();
-    let set = Regex::new(r"(?m)^ *(?:export |read -r |local )?([A-Z][A-Z_]*)=").unwrap();
-    let environment = files.text("runbooks/env.sh");
-    let known: BTreeSet<String> = set.captures_iter(environment).map(|found| found[1].to_owned()).collect();
-    let blocks = blocks::all(files.text(&format!("runbooks/{folder}/{}.md", drill.alert)));
-    let mut problems = Vec::new();
-    for (id, with) in drill.steps() {
-        let found = match blocks::under(&blocks, id) {
-            Ok(found) => found,
-            Err(problem) => {
-                problems.push(problem);
-                continue;
-            }
-        };
-        let text: String = found.iter().map(|block| block.text.as_str()).collect();
-        let own: BTreeSet<String> = set.captures_iter(&text).map(|found| found[1].to_owned()).collect();
-        let used: BTreeSet<String> = open.captures_iter(&text).map(|found| found[1].to_owned()).collect();
-        for name in used.iter().filter(|name| !known.contains(*name) && !own.contains(*name)) {
-            if !with.contains_key(name) && name != "HOME" && name != "PATH" {
-                problems.push(format!("block {id} wants ${name}, and `with` does not say it"));
-            }
-        }
-        for name in with.keys().filter(|name| !used.contains(*name)) {
-            problems.push(format!("`with` says {name}, and block {id} does not want it"));
-        }
+        problems.extend(form::of_drill(files, folder, &drill).into_iter().map(|problem| format!("{path}: {problem}")));
     }
     problems
 }
@@ -245,149 +211,4 @@ fn series(expr: &str) -> BTreeSet<String> {
     let parsed = parser::parse(expr).unwrap_or_else(|error| panic!("`{expr}`: {error}"));
     let _always_ok = walk_expr(&mut names, &parsed);
     names.0
-}
-
-/// Front matter and sections as runbooks/README.md has them.
-fn runbooks_have_their_form(files: &Files) -> Vec<String> {
-    let sections: Vec<String> = (1..).zip(SECTIONS).map(|(at, title)| format!("{at} {title}")).collect();
-    let mut problems = Vec::new();
-    for (folder, name, text) in files.runbooks() {
-        if files.text(&format!("deploy/prometheus/rules/{folder}.yaml")).is_empty() {
-            continue;
-        }
-        let mut say = |what: String| problems.push(format!("runbooks/{folder}/{name}.md: {what}"));
-        let front = text.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).unwrap_or_default().0;
-        let keys: Vec<&str> = front.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
-        if keys != FRONT {
-            say(format!("its front matter has {keys:?}, expected {FRONT:?}"));
-        }
-        if !front.lines().any(|line| line == format!("alert: {name}")) {
-            say(format!("its front matter has no `alert: {name}`"));
-        }
-        let of_rules: BTreeSet<String> = alerts(files)
-            .iter()
-            .filter(|alert| alert.name() == name)
-            .map(|alert| alert.text("/labels/severity").to_owned())
-            .collect();
-        let said = front.lines().find_map(|line| line.strip_prefix("severity: ")).unwrap_or_default();
-        let said: BTreeSet<String> = said.split(", ").map(ToOwned::to_owned).collect();
-        if !of_rules.is_empty() && said != of_rules {
-            say(format!("it says severity {said:?}, its rules {of_rules:?}"));
-        }
-        let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
-        if headings != sections {
-            say(format!("its sections are {headings:?}, expected {sections:?}"));
-        }
-        let lines = text.lines().count();
-        if lines > 150 {
-            say(format!("it has {lines} lines, 150 are the most: nobody reads that at night"));
-        }
-    }
-    problems
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::repo::deploy::none;
-
-    /// Plants a fault, or removes the file where `from` is all of it, and expects the check to name it.
-    #[track_caller]
-    pub fn caught(check: fn(&Files) -> Vec<String>, path: &str, from: &str, to: &str, named: &str) {
-        let mut files = Files::checkout();
-        let text = files.0.get_mut(path).unwrap_or_else(|| panic!("no file {path}: the fault can't be planted"));
-        assert!(text.contains(from), "{path} does not contain `{from}`: the fault can't be planted");
-        *text = text.replacen(from, to, 1);
-        let problems = check(&files);
-        assert!(
-            problems.iter().any(|problem| problem.contains(named)),
-            "`{to}` in {path} was not caught as `{named}`: {problems:#?}"
-        );
-    }
-
-    const RULES: &str = "deploy/prometheus/rules/platform.yaml";
-    const RUNBOOK: &str = "runbooks/platform/HttpErrorBudgetBurn.md";
-    const DRILL: &str = "runbooks/drills/platform/HttpErrorBudgetBurn.yaml";
-
-    #[test]
-    fn every_alert_has_a_test_a_runbook_a_drill_and_a_dashboard() {
-        none(&alerts_have_all(&Files::checkout()));
-    }
-
-    #[test]
-    fn every_runbook_and_every_drill_has_its_alert() {
-        none(&nothing_without_alert(&Files::checkout()));
-    }
-
-    #[test]
-    fn every_metric_of_an_alert_is_on_a_panel() {
-        none(&metrics_are_shown(&Files::checkout()));
-    }
-
-    #[test]
-    fn runbooks_are_built_alike() {
-        none(&runbooks_have_their_form(&Files::checkout()));
-    }
-
-    #[test]
-    fn what_runbooks_name_exists() {
-        none(&commands::problems(&Files::checkout()));
-    }
-
-    #[test]
-    fn a_fault_in_a_rule_is_caught() {
-        caught(
-            alerts_have_all,
-            RULES,
-            "alert: HttpErrorBudgetBurn",
-            "alert: HttpErrorBurn",
-            "no runbook runbooks/platform/HttpErrorBurn.md",
-        );
-        caught(alerts_have_all, RULES, "alert: HttpErrorBudgetBurn", "alert: HttpErrorBurn", "no drill");
-        caught(alerts_have_all, RULES, "alert: HttpErrorBudgetBurn", "alert: HttpErrorBurn", "no test");
-        caught(
-            alerts_have_all,
-            RULES,
-            "platform/HttpErrorBudgetBurn.md",
-            "platform/HttpErrorBurn.md",
-            "runbook_url does not end with",
-        );
-        caught(alerts_have_all, RULES, "/d/keel-red?", "/d/keel-read?", "leads to no dashboard");
-        caught(metrics_are_shown, RULES, "(panics_total[10m])", "(panic_total[10m])", "no panel shows `panic_total`");
-        caught(runbooks_have_their_form, RULES, "severity: page\n", "severity: info\n", "it says severity");
-    }
-
-    #[test]
-    fn a_fault_in_a_drill_is_caught() {
-        caught(nothing_without_alert, DRILL, "severity: page", "severity: info", "with severity info");
-        caught(
-            nothing_without_alert,
-            DRILL,
-            "alert: HttpErrorBudgetBurn",
-            "alert: HttpErrorBurn",
-            "not the file's name",
-        );
-        caught(nothing_without_alert, DRILL, "block: \"4.1\"", "block: \"4.9\"", "no block 4.9");
-        caught(nothing_without_alert, DRILL, "KEY_ID:", "KEY:", "wants $KEY_ID");
-        caught(nothing_without_alert, DRILL, "KEY_ID:", "KEY:", "does not want it");
-        caught(nothing_without_alert, DRILL, "HttpErrorRatioHigh", "HttpErrorRatioHuge", "no such alert");
-        caught(nothing_without_alert, DRILL, "within:", "withn:", "unknown field");
-    }
-
-    #[test]
-    fn a_fault_in_a_runbook_is_caught() {
-        caught(runbooks_have_their_form, RUNBOOK, "## 6 Verify", "## 6 Done", "its sections are");
-        caught(runbooks_have_their_form, RUNBOOK, "severity: page, ticket", "severity: page", "it says severity");
-        caught(runbooks_have_their_form, RUNBOOK, "owner:", "team:", "its front matter has");
-        caught(
-            nothing_without_alert,
-            "runbooks/README.md",
-            "(platform/HttpErrorBudgetBurn.md)",
-            "",
-            "no index of runbooks/ leads to",
-        );
-        for (from, to, named) in commands::FAULTS {
-            caught(commands::problems, RUNBOOK, from, to, named);
-        }
-    }
 }

@@ -1,0 +1,100 @@
+//! The checks on the checkout, and each of them on a planted fault.
+
+use super::{
+    Files, alerts_have_all, commands, form::runbooks_have_their_form, metrics_are_shown, nothing_without_alert,
+};
+use crate::repo::deploy::none;
+
+/// Plants a fault, or removes the file where `from` is all of it, and expects the check to name it.
+#[track_caller]
+pub fn caught(check: fn(&Files) -> Vec<String>, path: &str, from: &str, to: &str, named: &str) {
+    let mut files = Files::checkout();
+    let text = files.0.get_mut(path).unwrap_or_else(|| panic!("no file {path}: the fault can't be planted"));
+    assert!(text.contains(from), "{path} does not contain `{from}`: the fault can't be planted");
+    *text = text.replacen(from, to, 1);
+    let problems = check(&files);
+    assert!(
+        problems.iter().any(|problem| problem.contains(named)),
+        "`{to}` in {path} was not caught as `{named}`: {problems:#?}"
+    );
+}
+
+const RULES: &str = "deploy/prometheus/rules/platform.yaml";
+const RUNBOOK: &str = "runbooks/platform/HttpErrorBudgetBurn.md";
+const DRILL: &str = "runbooks/drills/platform/HttpErrorBudgetBurn.yaml";
+
+#[test]
+fn every_alert_has_a_test_a_runbook_a_drill_and_a_dashboard() {
+    none(&alerts_have_all(&Files::checkout()));
+}
+
+#[test]
+fn every_runbook_and_every_drill_has_its_alert() {
+    none(&nothing_without_alert(&Files::checkout()));
+}
+
+#[test]
+fn every_metric_of_an_alert_is_on_a_panel() {
+    none(&metrics_are_shown(&Files::checkout()));
+}
+
+#[test]
+fn runbooks_are_built_alike() {
+    none(&runbooks_have_their_form(&Files::checkout()));
+}
+
+#[test]
+fn what_runbooks_name_exists() {
+    none(&commands::problems(&Files::checkout()));
+}
+
+#[test]
+fn a_fault_in_a_rule_is_caught() {
+    caught(
+        alerts_have_all,
+        RULES,
+        "alert: HttpErrorBudgetBurn",
+        "alert: HttpErrorBurn",
+        "no runbook runbooks/platform/HttpErrorBurn.md",
+    );
+    caught(alerts_have_all, RULES, "alert: HttpErrorBudgetBurn", "alert: HttpErrorBurn", "no drill");
+    caught(alerts_have_all, RULES, "alert: HttpErrorBudgetBurn", "alert: HttpErrorBurn", "no test");
+    caught(
+        alerts_have_all,
+        RULES,
+        "platform/HttpErrorBudgetBurn.md",
+        "platform/HttpErrorBurn.md",
+        "runbook_url does not end with",
+    );
+    caught(alerts_have_all, RULES, "/d/keel-red?", "/d/keel-read?", "leads to no dashboard");
+    caught(metrics_are_shown, RULES, "(panics_total[10m])", "(panic_total[10m])", "no panel shows `panic_total`");
+    caught(runbooks_have_their_form, RULES, "severity: page\n", "severity: info\n", "it says severity");
+}
+
+#[test]
+fn a_fault_in_a_drill_is_caught() {
+    caught(nothing_without_alert, DRILL, "severity: page", "severity: info", "with severity info");
+    caught(nothing_without_alert, DRILL, "alert: HttpErrorBudgetBurn", "alert: HttpErrorBurn", "not the file's name");
+    caught(nothing_without_alert, DRILL, "block: \"4.1\"", "block: \"4.9\"", "no block 4.9");
+    caught(nothing_without_alert, DRILL, "KEY_ID:", "KEY:", "wants $KEY_ID");
+    caught(nothing_without_alert, DRILL, "KEY_ID:", "KEY:", "does not want it");
+    caught(nothing_without_alert, DRILL, "HttpErrorRatioHigh", "HttpErrorRatioHuge", "no such alert");
+    caught(nothing_without_alert, DRILL, "within:", "withn:", "unknown field");
+}
+
+#[test]
+fn a_fault_in_a_runbook_is_caught() {
+    caught(runbooks_have_their_form, RUNBOOK, "## 6 Verify", "## 6 Done", "its sections are");
+    caught(runbooks_have_their_form, RUNBOOK, "severity: page, ticket", "severity: page", "it says severity");
+    caught(runbooks_have_their_form, RUNBOOK, "owner:", "team:", "its front matter has");
+    caught(
+        nothing_without_alert,
+        "runbooks/README.md",
+        "(platform/HttpErrorBudgetBurn.md)",
+        "",
+        "no index of runbooks/ leads to",
+    );
+    for (from, to, named) in commands::FAULTS {
+        caught(commands::problems, RUNBOOK, from, to, named);
+    }
+}
