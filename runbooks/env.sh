@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Where the commands of the runbooks go, and those they share. Sourced; set a variable before to have it otherwise. What
-# stands here fits `make up`; runbooks/README.md has the values for a cluster.
+# stands here fits `make up`, and with WHERE=cluster the namespace `keel` of the cluster that kubectl knows: there
+# `kubectl port-forward` makes the ports, and PSQL is yours to set where Postgres is not in the cluster.
 
 ENVIRONMENT=${ENVIRONMENT:-development}
 PROMETHEUS=${PROMETHEUS:-http://127.0.0.1:9090}
@@ -11,6 +12,16 @@ API=${API:-http://127.0.0.1:8080}
 ADMIN=${ADMIN:-http://127.0.0.1:9464}
 # Opens what changes state there (admin.token).
 ADMIN_TOKEN=${ADMIN_TOKEN:-$(cat .local/compose/secrets/admin-token 2>/dev/null || true)}
+if [[ ${WHERE:-local} == cluster ]]; then
+  SELECTOR='--selector app.kubernetes.io/component=server'
+  LOGS=${LOGS:-kubectl --namespace keel logs $SELECTOR --since=15m --tail=-1 --max-log-requests=50}
+  KEELCTL=${KEELCTL:-kubectl --namespace keel exec deployment/keel -- /usr/local/bin/keel}
+  PSQL=${PSQL:-kubectl --namespace keel exec --stdin statefulset/postgres -- psql --no-psqlrc --username postgres keel}
+  PSQL_OWNER=${PSQL_OWNER:-kubectl --namespace keel exec --stdin statefulset/postgres -- psql --no-psqlrc --username keel_owner keel}
+  REDISCLI=${REDISCLI:-kubectl --namespace keel exec --stdin deployment/redis -- redis-cli}
+  PART=${PART:-echo use kubectl to}
+  PROCESSES=${PROCESSES:-kubectl --namespace keel get pods $SELECTOR --output wide}
+fi
 # Prints the service's lines of the last minutes.
 LOGS=${LOGS:-scripts/up.sh compose logs --no-log-prefix --since 15m keel}
 # The binary, where it has the service's settings.

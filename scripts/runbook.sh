@@ -14,7 +14,7 @@ source "$library/common.sh"
 readonly DOCUMENTS=${KEEL_RUNBOOKS:-$ROOT/runbooks}
 readonly INCIDENTS=${KEEL_INCIDENTS:-$LOCAL/incidents}
 readonly ALERT=${1:-}
-readonly WHERE=${WHERE:-local}
+export WHERE=${WHERE:-local}
 # More of an output is no timeline.
 readonly RECORDED_LINES=60
 
