@@ -151,9 +151,9 @@ impl Drill {
 /// All drills below `root`, with their files and those of their runbooks; or what is wrong with them.
 pub fn all(root: &Path) -> Result<Vec<(Drill, std::path::PathBuf)>, String> {
     let (mut drills, mut problems) = (Vec::new(), Vec::new());
-    for folder in ["platform", "shop"] {
-        let Ok(entries) = std::fs::read_dir(root.join("runbooks/drills").join(folder)) else { continue };
-        for entry in entries {
+    let folders = std::fs::read_dir(root.join("runbooks/drills")).map_err(|error| format!("runbooks/drills: {error}"))?;
+    for folder in folders.map(|folder| folder.unwrap().file_name().to_string_lossy().into_owned()) {
+        for entry in std::fs::read_dir(root.join("runbooks/drills").join(&folder)).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             match Drill::parse(&name, &std::fs::read_to_string(&path).unwrap()) {

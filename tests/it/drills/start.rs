@@ -29,6 +29,8 @@ use crate::support::{
 const DATABASE: &str = "keel";
 /// Those of the steady traffic.
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
+/// What only a cluster can show.
+const NOT_DRILLED: &str = "cluster";
 const KEEL: &str = env!("CARGO_BIN_EXE_keel");
 
 /// As a user's own machine, with waits that fit into seconds.
@@ -201,9 +203,10 @@ pub async fn start(root: &Path, settings: &Settings) -> Result<Shared, String> {
 
     let (prometheus, alertmanager) = (address(), address());
     let mut rules = Vec::new();
-    for name in ["platform", "shop"] {
-        let path = root.join(format!("deploy/prometheus/rules/{name}.yaml"));
-        if path.exists() {
+    for entry in std::fs::read_dir(root.join("deploy/prometheus/rules")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if name != NOT_DRILLED {
             let scaled = here.join(format!("rules-{name}.json"));
             std::fs::write(&scaled, scale::rules(yaml(&path)).to_string()).unwrap();
             rules.push(scaled);
