@@ -151,7 +151,8 @@ impl Drill {
 /// All drills below `root`, with their files and those of their runbooks; or what is wrong with them.
 pub fn all(root: &Path) -> Result<Vec<(Drill, std::path::PathBuf)>, String> {
     let (mut drills, mut problems) = (Vec::new(), Vec::new());
-    let folders = std::fs::read_dir(root.join("runbooks/drills")).map_err(|error| format!("runbooks/drills: {error}"))?;
+    let folders =
+        std::fs::read_dir(root.join("runbooks/drills")).map_err(|error| format!("runbooks/drills: {error}"))?;
     for folder in folders.map(|folder| folder.unwrap().file_name().to_string_lossy().into_owned()) {
         for entry in std::fs::read_dir(root.join("runbooks/drills").join(&folder)).unwrap() {
             let path = entry.unwrap().path();

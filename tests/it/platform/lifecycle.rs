@@ -331,8 +331,8 @@ async fn what_readiness_requires_is_a_setting_and_checks_that_stop_coming_count_
         (answer.status == 200 && answer.json()["status"] == "degraded").then_some(())
     })
     .await;
-    let stuck: Vec<_> = (0..3)
-        .map(|_| tokio::spawn(Answer::of(public.request(reqwest::Method::POST, "/v1/faults/cpu?ms=3000", &key))))
+    let stuck: Vec<_> = (0..4)
+        .map(|_| tokio::spawn(Answer::of(public.request(reqwest::Method::POST, "/v1/faults/cpu?ms=6000", &key))))
         .collect();
     eventually("not ready while the runtime is blocked", || async {
         (admin.get("/health/ready", "").await.status == 503).then_some(())

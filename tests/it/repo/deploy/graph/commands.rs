@@ -201,7 +201,7 @@ fn wrong_keel(words: &str) -> Option<String> {
         };
         text = more;
     }
-    let flags = words.iter().filter_map(|word| word.split('=').next().filter(|word| word.starts_with("--")));
-    let unknown = flags.filter(|flag| !pattern(&format!(r"(?m)^ .*{flag}(\s|=|$)")).is_match(&text)).next_back();
+    let mut flags = words.iter().filter_map(|word| word.split('=').next().filter(|word| word.starts_with("--")));
+    let unknown = flags.rfind(|flag| !pattern(&format!(r"(?m)^ .*{flag}(\s|=|$)")).is_match(&text));
     unknown.map(|flag| format!("`keel {}` has no flag {flag}", command.join(" ")))
 }
