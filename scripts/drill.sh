@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make drill`: every alert of rules/{platform,shop}.yaml for real. The fault is injected into running instances, the
+# `make drill`: every alert that one machine can show, for real. The fault is injected into running instances, the
 # alert has to arrive, the commands of its runbook have to name the cause and to mend it, and it has to clear.
 # Writes the table of docs/drills.md; the exit code says whether all drills held.
 #
