@@ -49,7 +49,7 @@ fuzz: ## Fuzz one target for a while: TARGET=cursor FOR=60
 chaos: ## Faults under load at full length, and the table of docs/reliability.md: ROWS="restarts hangups" for some
 	@ROWS="$(ROWS)" exec scripts/chaos.sh
 
-drill: ## Break a running stack for each alert and mend it as its runbook says: ALERT=PostgresDown for one, LANES=2
+drill: ## Break a running stack for each alert and mend it as its runbook says: ALERT=PostgresDown for one, LANES=3
 	@ALERT="$(ALERT)" exec scripts/drill.sh
 
 runbook: ## Walk through a runbook: A=PostgresDown, RUN=1 to run its commands one by one, WHERE=cluster

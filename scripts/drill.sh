@@ -4,7 +4,7 @@
 # Writes the table of docs/drills.md; the exit code says whether all drills held.
 #
 #   ALERT=PostgresDown make drill    this one only (several: with blanks), or `soak`; the document stays as it is
-#   LANES=3                          so many stacks at a time (2)
+#   LANES=2                          so many stacks at a time (3): a drill mostly waits
 #
 # For who writes drills: KEEL_DRILL_ROOT is another checkout whose drills, rules and runbooks count; KEEL_DRILL_BINARY
 # is the test binary, already built; KEEL_DRILL_INSTANCE names the directories below .local, so that two can drill.
@@ -114,7 +114,7 @@ main() {
   # A drill that fails says why in its own words.
   export RUST_BACKTRACE=0
   export KEEL_DRILL_ROOT KEEL_DRILL_SERVICES=$SCRIPTS/services.sh KEEL_DRILL_ALERTS=${ALERT:-}
-  lanes=${LANES:-2}
+  lanes=${LANES:-3}
   if [[ -n ${ALERT:-} && $ALERT != *' '* ]]; then
     lanes=1
   fi
