@@ -34,6 +34,4 @@ step 'the promises of make run, each tried'
 scripts/selftest.sh
 step 'make schemathesis'
 make --no-print-directory schemathesis
-step 'make drill'
-make --no-print-directory drill
 step 'done'
