@@ -11,8 +11,6 @@ source "$library/common.sh"
 source "$library/packages.sh"
 # shellcheck source=lib/prometheus.sh
 source "$library/prometheus.sh"
-# shellcheck source=lib/alertmanager.sh
-source "$library/alertmanager.sh"
 # shellcheck source=lib/validators.sh
 source "$library/validators.sh"
 
@@ -87,12 +85,12 @@ check_inhibition() {
 }
 
 start_alertmanager() {
+  local program
   URL=http://127.0.0.1:$(free_port "$SCRATCH/port")
+  program=$(alertmanager_to_run "$SCRATCH") || unavailable 'Alertmanager that starts'
   # Alone, and without a place in any cluster.
-  (
-    become_alertmanager --config.file="$config" --storage.path="$SCRATCH/data" --cluster.listen-address= \
-      --web.listen-address="${URL#http://}"
-  ) >"$SCRATCH/log" 2>&1 &
+  "$program" --config.file="$config" --storage.path="$SCRATCH/data" --cluster.listen-address= \
+    --web.listen-address="${URL#http://}" >"$SCRATCH/log" 2>&1 &
   SERVER=$!
   for _ in {1..100}; do
     ! "$AMTOOL" --alertmanager.url="$URL" config show >/dev/null 2>&1 || return 0

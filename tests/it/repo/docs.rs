@@ -131,7 +131,7 @@ fn make_targets() -> BTreeSet<String> {
 }
 
 /// What `keel <words> --help` prints; none if there is no such command.
-fn help(words: &[&str]) -> Option<String> {
+pub fn help(words: &[&str]) -> Option<String> {
     static ASKED: OnceLock<Mutex<BTreeMap<String, Option<String>>>> = OnceLock::new();
     let mut asked = ASKED.get_or_init(Mutex::default).lock().unwrap();
     let answer = asked.entry(words.join(" ")).or_insert_with(|| {

@@ -1,10 +1,7 @@
 //! What the text of the runbooks names: the service's commands and flags, settings, metrics, log events, addresses, fault
 //! routes, scripts. It says what a person would try, so all of it exists.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{LazyLock, Mutex},
-};
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use regex::Regex;
 
@@ -14,8 +11,8 @@ use crate::{
     repo::{
         self,
         deploy::{code, grafana::logql, promql::Known},
+        docs::help,
     },
-    support::process,
 };
 
 fn pattern(text: &str) -> Regex {
@@ -173,17 +170,6 @@ impl Facts {
 /// What stands between backticks outside of blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     CODE.captures_iter(text).map(|found| found.get(1).unwrap().as_str())
-}
-
-/// What `keel <words> --help` prints; none if there is no such command.
-fn help(words: &[&str]) -> Option<String> {
-    static ASKED: Mutex<BTreeMap<String, Option<String>>> = Mutex::new(BTreeMap::new());
-    let mut asked = ASKED.lock().unwrap();
-    let answer = asked.entry(words.join(" ")).or_insert_with(|| {
-        let output = process::run(&[words, &["--help"]].concat(), &BTreeMap::new());
-        output.status.success().then(|| process::text(&output.stdout))
-    });
-    answer.clone()
 }
 
 /// The words after `keel`: commands first, then flags and values. Prose that goes on behind the name is no command.
