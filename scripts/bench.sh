@@ -39,11 +39,14 @@ now_ms() {
   date +%s%3N
 }
 
-create_product() {
-  curl -sf "http://$APP__HTTP__BIND/v1/products" -H "Authorization: Bearer $key" -H 'content-type: application/json' \
-    -d "{\"sku\":\"BENCH-$1\",\"name\":\"Oak\",\"price\":{\"amount_minor\":1,\"currency\":\"EUR\"},\"stock\":1}" |
-    sed -n 's/^{"id":"\([^"]*\)".*/\1/p'
+# Sets PATHS, which the load reads, separated by commas. An example domain has its own, that a cache can answer.
+prepare_paths() {
+  PATHS=/v1/tenant
 }
+for example in "$library"/bench-*.sh; do
+  # shellcheck source=/dev/null
+  [[ ! -f $example ]] || source "$example"
+done
 
 first_answers=()
 for round in 1 2 3 4 5; do
@@ -55,12 +58,8 @@ for round in 1 2 3 4 5; do
   done
   first_answers+=("$(($(now_ms) - began))")
   if ((round == 5)); then
-    # One a connection of the load: equal reads at the same time are one.
-    products=$(create_product 1)
-    for n in {2..32}; do
-      products+=,$(create_product "$n")
-    done
-    curl -sf "http://$APP__HTTP__BIND/v1/products/${products%%,*}?n=[1-1000]" -H "Authorization: Bearer $key" \
+    prepare_paths
+    curl -sf "http://$APP__HTTP__BIND${PATHS%%,*}?n=[1-1000]" -H "Authorization: Bearer $key" \
       -o /dev/null
     memory=$(awk '/^VmRSS/{print $2}' "/proc/$service/status")
   fi
@@ -71,4 +70,4 @@ printf 'exec to first 200 (ms, 5 runs): %s\n' "${first_answers[*]}"
 printf 'resident after 1,000 requests: %s KiB\n\n' "$memory"
 read -ra more <<<"${KEEL_BENCH_ARGS:-}"
 run_child cargo bench --locked --quiet --features bench --bench service -- \
-  --key "$key" --product "$products" --scrape "${more[@]}"
+  --key "$key" --paths "$PATHS" --scrape "${more[@]}"

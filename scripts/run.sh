@@ -15,6 +15,9 @@ source "$library/supervise.sh"
 prepare_example() { :; }
 start_example() { :; }
 print_example() { :; }
+print_request() {
+  printf '  Ask who you are:\n    curl -i %s/v1/tenant -H '"'Authorization: Bearer %s'"'\n' "$1" "$ACME_KEY"
+}
 for example in "$library"/with-*.sh; do
   # shellcheck source=/dev/null
   [[ ! -f $example ]] || source "$example"
@@ -166,11 +169,9 @@ print_banner() {
     acme    $ACME_KEY
     globex  $GLOBEX_KEY
 
-  Create a product:
-    curl -i $api/v1/products -H 'Authorization: Bearer $ACME_KEY' -H 'content-type: application/json' \\
-      -d '{"sku":"KEEL-$(date +%s)","name":"Oak plank","price":{"amount_minor":1999,"currency":"EUR"},"stock":10}'
-
 BANNER
+  print_request "$api"
+  printf '\n'
   print_example
   printf '  Ctrl-C stops everything.\n\n'
 }

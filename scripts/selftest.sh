@@ -147,25 +147,37 @@ run_both() {
   WHY="first 200 after $WHY s, ports ${API[one]##*:} and ${API[two]##*:}"
 }
 
-create_product() {
-  expect 201 one POST /v1/products \
-    '{"sku":"SELFTEST","name":"Plank","price":{"amount_minor":1,"currency":"EUR"},"stock":1}' || return
-  PRODUCT=/v1/products/$(sed -n 's/^{"id":"\([^"]*\)".*/\1/p' <<<"$BODY")
-  product_is_where_it_belongs
+# Both call their demo tenant acme; it is not the same one.
+own_tenants() {
+  expect 200 two GET /v1/tenant || return
+  local other
+  other=$(tenant_id)
+  expect 200 one GET /v1/tenant || return
+  TENANT=$(tenant_id)
+  [[ -n $TENANT && $TENANT != "$other" ]] || no "the tenant of both is '$TENANT': $BODY" || return
+  a_key_is_known_at_home_only
 }
 
-product_is_where_it_belongs() {
-  expect 200 one GET "$PRODUCT" && expect 200 one GET /v1/products || return
-  [[ $BODY == *'"SELFTEST"'* ]] || no "the list lacks the product: $BODY" || return
-  expect 404 two GET "$PRODUCT" && expect 200 two GET /v1/products || return
-  [[ $BODY == '{"data":[],'* ]] || no "the other checkout has products: $BODY"
+tenant_id() {
+  sed -n 's/.*"id":"\([^"]*\)".*/\1/p' <<<"$BODY"
+}
+
+a_key_is_known_at_home_only() {
+  local own=${KEY[two]}
+  KEY[two]=${KEY[one]}
+  expect 401 two GET /v1/tenant
+  local status=$?
+  KEY[two]=$own
+  return "$status"
 }
 
 second_run() {
   run_both "$RUN_SECONDS" || return
   local answer=${WHY#first 200 after }
   ((${answer%%.*} < SECOND_RUN_LIMIT)) || no "$WHY, too late" || return
-  product_is_where_it_belongs
+  expect 200 one GET /v1/tenant || return
+  [[ $(tenant_id) == "$TENANT" ]] || no "the tenant is not the one of the first run, $TENANT: $BODY" || return
+  a_key_is_known_at_home_only
 }
 
 # ends <name> <signal> <pid, or -pid for a group>
@@ -255,7 +267,7 @@ main() {
   for name in one two errors nobody sources; do copy_checkout "$name"; done
 
   check 'two checkouts run side by side' run_both "$FIRST_RUN_SECONDS"
-  check 'each has its own data' create_product
+  check 'each has its own data' own_tenants
   local port=${API[one]##*:}
   check 'error: a port that is taken' fails_saying "port $port is taken" "APP__HTTP__BIND=127.0.0.1:$port"
   check 'Ctrl-C leaves no process' ends one INT "-${GROUP[one]}"

@@ -17,6 +17,15 @@ start_example() {
   start_child "$KEEL" payment-sandbox
 }
 
+# <address of the API>
+print_request() {
+  cat <<BANNER
+  Create a product:
+    curl -i $1/v1/products -H 'Authorization: Bearer $ACME_KEY' -H 'content-type: application/json' \\
+      -d '{"sku":"PLANK-$(date +%s)","name":"Oak plank","price":{"amount_minor":1999,"currency":"EUR"},"stock":10}'
+BANNER
+}
+
 print_example() {
   cat <<BANNER
   Sandbox  $SANDBOX/charges   (payments taken)   $SANDBOX/webhooks   (confirmations sent)

@@ -118,7 +118,6 @@ impl App {
         let (tenants, activity) = (TenantLabels::new(&registry), Activity::default());
         let state = shop::State::new(
             &config.shop,
-            &config.shop_payments,
             &shop::Platform {
                 db: &db,
                 pepper: &pepper,

@@ -5,6 +5,7 @@ mod doctor;
 mod inspect;
 mod jobs;
 mod serve;
+mod shop;
 mod tenants;
 
 use std::{collections::BTreeMap, process::ExitCode};
@@ -18,7 +19,7 @@ use crate::{
         db::{self, Db, migrations},
         telemetry::{Options, Telemetry, logs::LogConfig, metrics::Registry, sentry::SentryConfig, traces::SpanSink},
     },
-    shop,
+    shop::catalogue as own,
 };
 
 /// The service, its migrations and its tools.
@@ -65,8 +66,8 @@ enum Command {
     /// List dead letters and give them another chance
     #[command(subcommand)]
     Job(jobs::JobCommand),
-    /// Run the payment provider of development and tests; production refuses it
-    PaymentSandbox,
+    #[command(flatten)]
+    Shop(shop::ShopCommand),
 }
 
 #[derive(Subcommand)]
@@ -138,10 +139,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             print(&crate::platform::http::docs::text(&crate::app::openapi()));
             Ok(())
         }
-        Command::Catalogue { markdown } => inspect::catalogue(
-            markdown,
-            &inspect::Own { spans: shop::catalogue::SPANS, events: shop::catalogue::EVENTS },
-        ),
+        Command::Catalogue { markdown } => {
+            inspect::catalogue(markdown, &inspect::Own { spans: own::SPANS, events: own::EVENTS })
+        }
         Command::Healthcheck => inspect::healthcheck(loaded.readable()?.admin.bind),
         Command::Migrate => {
             let config = loaded.readable()?;
@@ -159,7 +159,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             with_db(loaded, async |db| tenants::tenant(&db, pepper, allow_private, command).await)
         }
         Command::Job(command) => with_db(loaded, async |db| jobs::job(&db, &command).await),
-        Command::PaymentSandbox => serve::payment_sandbox(&loaded.readable()?, &sources),
+        Command::Shop(command) => shop::run(&command, &loaded.readable()?, &sources),
         Command::ApiKey(command) => {
             let pepper = loaded.config.auth.pepper.clone();
             with_db(loaded, async |db| tenants::key(&db, pepper, command).await)

@@ -1,4 +1,4 @@
-//! `keel serve` and `keel payment-sandbox`: the processes around what they serve.
+//! `keel serve`: the process around what it serves.
 
 use std::{
     sync::Arc,
@@ -12,11 +12,10 @@ use crate::{
     app::App,
     config::Config,
     platform::{
-        config::{Environment, Sources},
+        config::Sources,
         lifecycle,
-        telemetry::{Options, Telemetry, redact, sentry::SentryConfig, traces::SpanSink},
+        telemetry::{Options, Telemetry, redact, traces::SpanSink},
     },
-    shop,
 };
 
 /// Between two readings of secrets that must agree.
@@ -132,52 +131,22 @@ async fn settled(sources: &Sources) -> Result<Config, String> {
     }
 }
 
-/// The example's second process: the same telemetry and server, none of the rest.
-pub fn payment_sandbox(config: &Config, sources: &Sources) -> Result<(), Failure> {
-    if config.environment == Environment::Production {
-        return Err(Failure::Message("payment-sandbox: takes no real money; production refuses it".to_owned()));
-    }
-    let telemetry = Telemetry::init(Options {
-        service: "payment-sandbox",
-        environment: config.environment,
-        log: &config.log,
-        // Its failures are its purpose.
-        sentry: &SentryConfig { dsn: None },
-        // A name given to the service is not the sandbox's.
-        variables: &sources.variables.clone().into_iter().filter(|(name, _)| name != "OTEL_SERVICE_NAME").collect(),
-        log_sink: Box::new(std::io::stdout()),
-        span_sink: SpanSink::Environment,
-    })?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("the runtime can't be started: {error}"))?;
-    let result = runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        let sandbox = shop::sandbox::start(&config.shop_sandbox, &config.http, &telemetry).await?;
-        signals.next().await;
-        sandbox.stop().await;
-        Ok(())
-    });
-    telemetry.shutdown(config.lifecycle.flush_timeout);
-    result
-}
-
 fn handler(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| Failure::Message(format!("signals can't be handled: {error}")))
 }
 
-struct Signals {
+/// The two signals that end a process in order.
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    pub(super) fn new() -> Result<Self, Failure> {
         Ok(Self { terminate: handler(SignalKind::terminate())?, interrupt: handler(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -73,9 +73,7 @@ pub struct Config {
     pub outbound: OutboundConfig,
     pub rate_limit: RateLimitConfig,
     pub faults: FaultsConfig,
-    pub shop: shop::Config,
-    pub shop_payments: shop::payments::PaymentsConfig,
-    pub shop_sandbox: shop::sandbox::SandboxConfig,
+    pub shop: shop::Settings,
 }
 
 /// A configuration as read, with what is wrong with it.
@@ -110,9 +108,7 @@ pub fn load(sources: &Sources) -> Loaded {
         outbound: OutboundConfig::read(&mut reader),
         rate_limit: RateLimitConfig::read(&mut reader),
         faults: FaultsConfig::read(&mut reader),
-        shop: shop::Config::read(&mut reader),
-        shop_payments: shop::payments::PaymentsConfig::read(&mut reader),
-        shop_sandbox: shop::sandbox::SandboxConfig::read(&mut reader),
+        shop: shop::Settings::read(&mut reader),
     };
     let faults = reader.faults;
     Loaded { config, merged, faults, variables: sources.variables.clone() }
@@ -133,19 +129,7 @@ impl Loaded {
     /// Everything that is wrong, at once.
     pub fn servable(mut self) -> Result<Config, Faults> {
         let Config {
-            environment,
-            log,
-            sentry,
-            http,
-            admin,
-            readiness,
-            database,
-            redis,
-            auth,
-            outbound,
-            faults,
-            shop_payments,
-            ..
+            environment, log, sentry, http, admin, readiness, database, redis, auth, outbound, faults, ..
         } = &self.config;
         log.check(&mut self.faults);
         sentry.check(&mut self.faults);
@@ -159,19 +143,12 @@ impl Loaded {
         auth.check(*environment, &mut self.faults);
         outbound.check(*environment, &mut self.faults);
         faults.check(*environment, &mut self.faults);
-        shop_payments.check(*environment, &mut self.faults);
+        self.config.shop.check(*environment, http.request_timeout, &mut self.faults);
         if *environment == Environment::Production {
             production::check(&self.config, &self.variables, &mut self.faults);
         }
         if http.bind == admin.bind && http.bind.port() != 0 {
             self.faults.add(format!("admin.bind: {} is also http.bind; the listeners need a port each", admin.bind));
-        }
-        if self.config.shop_payments.timeout >= http.request_timeout {
-            self.faults.add(format!(
-                "shop.payments.timeout: {} must be shorter than http.request_timeout, {}",
-                self.config.shop_payments.timeout.show(),
-                http.request_timeout.show()
-            ));
         }
         if self.config.lifecycle.dead_after <= self.config.lifecycle.stalled_after {
             self.faults.add(format!(

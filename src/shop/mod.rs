@@ -23,11 +23,13 @@ use utoipa_axum::router::OpenApiRouter;
 use self::{
     orders::{ConfirmOrder, OrderMetrics, RefundOrder, SettleOrder},
     payments::{Gateway, PaymentsConfig, Provider},
+    sandbox::SandboxConfig,
     users::UserMetrics,
 };
 use crate::{
     platform::{
         cache::read_through::{Caches, ReadThrough},
+        config::{Environment, Faults, Reader, Section as _, Setting as _},
         db::Db,
         http::pagination::Cursors,
         idempotency::Idempotency,
@@ -44,6 +46,36 @@ section! {
     pub struct Config in "shop" {
         /// How long a product may be served from the cache.
         pub product_cache_ttl: Duration => Duration::from_secs(1)..=Duration::from_secs(86_400),
+    }
+}
+
+/// What the root configuration holds for the example.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub domain: Config,
+    pub payments: PaymentsConfig,
+    pub sandbox: SandboxConfig,
+}
+
+impl Settings {
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            domain: Config::read(reader),
+            payments: PaymentsConfig::read(reader),
+            sandbox: SandboxConfig::read(reader),
+        }
+    }
+
+    /// Adds what can't be, by itself or beside the time that a request has.
+    pub fn check(&self, environment: Environment, request_timeout: Duration, faults: &mut Faults) {
+        self.payments.check(environment, faults);
+        if self.payments.timeout >= request_timeout {
+            faults.add(format!(
+                "shop.payments.timeout: {} must be shorter than http.request_timeout, {}",
+                self.payments.timeout.show(),
+                request_timeout.show()
+            ));
+        }
     }
 }
 
@@ -100,11 +132,12 @@ pub struct Shared {
 impl State {
     /// # Errors
     /// A setting that can't be used, in words.
-    pub fn new(config: &Config, payments: &PaymentsConfig, platform: &Platform<'_>) -> Result<Self, String> {
+    pub fn new(settings: &Settings, platform: &Platform<'_>) -> Result<Self, String> {
+        let Settings { domain, payments, .. } = settings;
         Ok(Self(Arc::new(Shared {
             db: platform.db.clone(),
             cursors: Cursors::new(platform.pepper),
-            products: platform.caches.of("product", config.product_cache_ttl),
+            products: platform.caches.of("product", domain.product_cache_ttl),
             idempotency: platform.idempotency.clone(),
             gateway: Arc::new(Provider::new(payments, platform.outbound)?),
             outbound: platform.outbound.clone(),

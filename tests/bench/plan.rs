@@ -8,7 +8,7 @@ use super::{
 };
 
 pub const USAGE: &str = "  --key KEY             API key, of scope write for the soak's errors (required)
-  --product ID[,ID...]  products of its tenant (required); one a connection, as equal reads at a time are one
+  --paths PATH[,PATH]   what to read (required); one a connection, as equal reads at a time are one
   --rounds N            rounds of the comparison [5]; 0 for none
   --seconds N           seconds of each measurement [3]
   --connections N       connections that ask without a pause [32]
@@ -34,7 +34,7 @@ const LOGS: Variant = Variant { name: "logs", off: "spans,metrics", sampled: tru
 const METRICS: Variant = Variant { name: "metrics", off: "spans,logs", sampled: true };
 const SPANS: Variant = Variant { name: "spans", off: "logs,metrics", sampled: true };
 
-/// `GET /v1/products/{id}` through Redis, or without it.
+/// The read through Redis, or without it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Route {
     Cached,
@@ -60,7 +60,7 @@ pub struct Plan {
     pub soak: Option<Duration>,
     pub callgrind: bool,
     pub key: String,
-    pub products: Vec<String>,
+    pub paths: Vec<String>,
     /// Whether the service gets a core of its own.
     pub pinned: bool,
 }
@@ -79,7 +79,7 @@ impl Plan {
             soak: None,
             callgrind: false,
             key: String::new(),
-            products: Vec::new(),
+            paths: Vec::new(),
             pinned,
         };
         while let Some(name) = arguments.next() {
@@ -94,7 +94,7 @@ impl Plan {
                 "--connections" => plan.connections = number::<usize>(&name, &value()?)?.max(1),
                 "--soak" => plan.soak = Some(Duration::from_secs(number(&name, &value()?)?)),
                 "--key" => plan.key = value()?,
-                "--product" => plan.products = value()?.split(',').map(str::to_owned).collect(),
+                "--paths" => plan.paths = value()?.split(',').map(str::to_owned).collect(),
                 "--variants" => {
                     let known = [FLOOR, ALL, UNSAMPLED, LOGS, METRICS, SPANS].map(|variant| (variant.name, variant));
                     plan.variants = chosen(&name, &value()?, &known)?;
@@ -108,16 +108,15 @@ impl Plan {
                 _ => return Err(format!("unknown argument {name}\n{USAGE}")),
             }
         }
-        if plan.key.is_empty() || plan.products.is_empty() {
-            return Err(format!("--key and --product are required\n{USAGE}"));
+        if plan.key.is_empty() || plan.paths.is_empty() {
+            return Err(format!("--key and --paths are required\n{USAGE}"));
         }
         Ok(plan)
     }
 
     /// The request of the nth connection.
     pub fn request(&self, nth: usize) -> Vec<u8> {
-        let path = format!("/v1/products/{}", self.products[nth % self.products.len()]);
-        request("GET", &path, &self.authorization())
+        request("GET", &self.paths[nth % self.paths.len()], &self.authorization())
     }
 
     pub fn authorization(&self) -> String {

@@ -149,7 +149,7 @@ impl Service {
         loop {
             match Connection::open(service.public).and_then(|mut connection| connection.ask(request, 200).map(drop)) {
                 Ok(()) => return Ok(service),
-                // What is 4xx stays it: the key or a product is wrong.
+                // What is 4xx stays it: the key or a path is wrong.
                 Err(why) if why.starts_with('4') || Instant::now() > deadline => {
                     return Err(format!("the service does not get ready: {why}"));
                 }

@@ -34,12 +34,12 @@ pub fn heading(plan: &Plan) {
     let cores = cpuinfo.matches("processor\t").count();
     println!("# What telemetry costs\n");
     println!(
-        "{cores} cores of {}; {}. Rounds of {} s, {} connections, {} products.\n",
+        "{cores} cores of {}; {}. Rounds of {} s, {} connections, {} paths.\n",
         model.unwrap_or("an unknown kind"),
         if plan.pinned { "the service has the first for itself" } else { "NOTHING IS PINNED, do not trust the rates" },
         plan.length.as_secs(),
         plan.connections,
-        plan.products.len(),
+        plan.paths.len(),
     );
 }
 

@@ -88,7 +88,7 @@ impl TestApp {
         let mut provider = None;
         if !own_provider {
             let config = keel::config::load(&sources).readable().unwrap();
-            let started = sandbox::start(&config.shop_sandbox, &config.http, &SHARED.telemetry).await.unwrap();
+            let started = sandbox::start(&config.shop.sandbox, &config.http, &SHARED.telemetry).await.unwrap();
             let url = format!("http://{}", started.address);
             sources.variables.insert("APP__SHOP__PAYMENTS__URL".to_owned(), url.clone());
             provider = Some((Client::new(url), started));
