@@ -1,7 +1,7 @@
 # The commands of the project: CI calls nothing else. `make help` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help run test lint check ci manifests dashboards-check docs bench bench-pieces profile schemathesis fuzz chaos drill \
-  runbook image up down traffic migrate deny clean-local
+  runbook image up down traffic migrate deny strip-example clean-local
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ migrate: ## Apply missing migrations to DATABASE_MIGRATION_URL
 
 deny: ## Check licences, bans and advisories of all crates (installs cargo-deny)
 	@$$(scripts/tools.sh cargo-deny) check
+
+strip-example: ## Take the example out, for good: src/shop and all that is about it
+	@exec scripts/strip-example.sh
 
 clean-local: ## Throw away the data and packages under .local/
 	@scripts/services.sh down run; scripts/services.sh down test; rm -rf .local

@@ -8,7 +8,7 @@ mod fuzz;
 mod layering;
 mod runbook;
 mod schema;
-mod semconv;
+pub mod semconv;
 
 use std::path::{Path, PathBuf};
 

@@ -5,6 +5,7 @@ mod deadline;
 pub mod orders;
 mod products;
 mod propagation;
+mod semconv;
 mod users;
 mod walk;
 pub mod webhooks;

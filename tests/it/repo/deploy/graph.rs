@@ -127,7 +127,8 @@ fn alerts_have_all(files: &Files) -> Vec<String> {
 fn nothing_without_alert(files: &Files) -> Vec<String> {
     let alerts = alerts(files);
     let mut problems = Vec::new();
-    let index = files.text("runbooks/README.md").to_owned() + files.text("runbooks/README-shop.md");
+    let mut index = files.text("runbooks/README.md").to_owned();
+    index += files.text("runbooks/README-shop.md");
     for (folder, name, _) in files.runbooks() {
         // The incident kit is about no alert.
         if files.text(&format!("deploy/prometheus/rules/{folder}.yaml")).is_empty() {

@@ -218,7 +218,11 @@ fn name_problems(tree: &Tree) -> Vec<String> {
     for name in ["https://example.com/keel/keel", "ghcr.io/example/keel", "https://github.com/example/keel"] {
         let row = section.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_default();
         let files = tree.files("deploy", "");
-        for path in files.into_iter().filter(|path| tree.text(path).contains(name) && !row.contains(path.as_str())) {
+        let told = |path: &str| {
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            row.contains(path) || row.contains(&format!("`{folder}/*`"))
+        };
+        for path in files.into_iter().filter(|path| tree.text(path).contains(name) && !told(path)) {
             problems.push(format!("{path}: {name} stands for the user's own: docs/deploy.md, \"Replace these names\""));
         }
     }

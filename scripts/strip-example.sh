@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# `make strip-example`: takes the example out, for good. Everything whose path has the word of the example goes, and so
+# does each line that has it (a section of a TOML file, an item of Rust with its attributes); an empty src/domain comes
+# in its place. The word may stay in CHANGELOG.md and the licences only. This script goes too: it has done its work.
+# Refuses a tree with changes, so that `git checkout . && git clean -fd` undoes it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# The word by itself: also in SNAKE_CASE and in file names, not in `workshop` or `shops`.
+export WORD='(?<![A-Za-z])shop(?![A-Za-z])'
+readonly KEPT='^(CHANGELOG\.md|LICENSE-.*)$'
+
+die() {
+  printf 'strip-example: %s\n' "$1" >&2
+  exit 1
+}
+
+# edit <file> <perl code on the whole text>: fails when nothing changes, because then this script is old.
+edit() {
+  local before
+  before=$(git hash-object "$1")
+  perl -0777 -pi -e "$2" "$1"
+  [[ $(git hash-object "$1") != "$before" ]] || die "$1 is not as expected: $2 changes nothing; bring this script up to date"
+}
+
+# What takes the place of the example's name, where deleting a line is not enough.
+rewrite() {
+  edit src/lib.rs 's/`shop` the example to replace/`domain` what it is for/; s/── shop ──┐      domain: [^\n]*/── domain ─┐      what the service is for/; s/┬── domain/┬─ domain/; s/app → shop → platform/app → domain → platform/; s/pub mod shop;\n//; s/pub mod config;\n/pub mod config;\npub mod domain;\n/'
+  edit src/app/mod.rs 's/ *&config\.shop,\n//; s/\bshop\b/domain/g'
+  edit src/cli/mod.rs 's/mod shop;\n//; s/shop::catalogue/domain::catalogue/; s/ *#\[command\(flatten\)\]\n *Shop\([^\n]*\n//'
+  edit tests/it/main.rs 's/mod shop;/mod domain;/'
+  edit tests/it/repo/layering.rs 's/\bshop\b/domain/g; s/the_shop_names/the_domain_names/; s/the_example_reaches/the_domain_reaches/'
+}
+
+# Takes the lines with the word out of each file that is left.
+strip_lines() {
+  git ls-files -z | perl -0 -ne "chomp; print \"\$_\\0\" unless m{$KEPT} or m{^scripts/strip-example} or -l or !-f" |
+    perl -0 -e '
+      my $word = qr/$ENV{WORD}/i;
+      while (my $file = <STDIN>) {
+        chomp $file;
+        open my $in, "<", $file or die "$file: $!"; local $/; my $text = <$in>; close $in; $/ = "\0";
+        next if $text !~ $word or $text =~ /\0/;
+        my @lines = split /^/m, $text;
+        my @kept;
+        my $section = 0;
+        for my $line (@lines) {
+          if ($file =~ /^config\/.*\.toml$/) {
+            if ($line =~ /^\[/) {
+              my $was = $section;
+              $section = $line =~ $word;
+              # The comments above a header are about it.
+              if ($section) { pop @kept while @kept and $kept[-1] =~ /^#/ }
+            }
+            next if $section;
+          }
+          if ($line !~ $word) { push @kept, $line; next }
+          if ($file =~ /\.rs$/ and $line !~ m{^\s*//}) {
+            pop @kept while @kept and $kept[-1] =~ m{^\s*(#\[|///)};
+          }
+          push @kept, undef;
+        }
+        # A list without its last item is no list.
+        if ($file =~ /\.ya?ml$/) {
+          for my $at (1 .. $#kept) {
+            next if defined $kept[$at];
+            my $above = $at - 1; $above-- while $above > 0 and not defined $kept[$above];
+            my ($key) = ($kept[$above] // "") =~ /^(\s*)[\w.-]+:\s*$/ or next;
+            my $below = $at + 1; $below++ while $below <= $#kept and not defined $kept[$below];
+            my ($next) = ($kept[$below] // "x") =~ /^(\s*)/;
+            $kept[$above] = undef if length $next <= length $key and ($kept[$below] // "x") !~ /^\s*-/;
+          }
+        }
+        open my $out, ">", $file or die "$file: $!"; print $out grep { defined } @kept; close $out;
+      }'
+}
+
+# A comment of two lines that lost one, a sentence without its end: what is read by people is looked at by people.
+tidy() {
+  perl -0777 -pi -e 's/\n{3,}/\n\n/g; s/\n+\z/\n/' config/*.toml
+  perl -pi -e 's/ strip-example\b// if /^\.PHONY/ .. !/\\$/; $_ = "" if /^strip-example:/ .. /^\t\@exec scripts\/strip-example/' Makefile
+}
+
+main() {
+  git rev-parse --is-inside-work-tree >/dev/null 2>&1 || die 'this is no git repository: commit the tree first, so that it can be undone'
+  if [[ ! -d src/shop ]]; then
+    echo 'strip-example: there is no example here (src/shop); nothing to do'
+    return
+  fi
+  [[ -z $(git status --porcelain) ]] || die 'the tree has changes: commit or stash them (git stash -u), so that this can be undone by git'
+  command -v cargo >/dev/null || die 'cargo is missing: the documents that remain are generated (make docs); install Rust: https://rustup.rs'
+
+  mkdir -p src/domain tests/it/domain
+  cp scripts/strip-example/domain.rs src/domain/mod.rs
+  cp scripts/strip-example/catalogue.rs src/domain/catalogue.rs
+  cp scripts/strip-example/tests.rs tests/it/domain/mod.rs
+  git ls-files -z | perl -0 -ne 'chomp; print "$_\0" if /$ENV{WORD}/i' | xargs -0 git rm -q --
+  rewrite
+  strip_lines
+  tidy
+  git rm -rq scripts/strip-example scripts/strip-example.sh
+  git add -A
+  local left
+  left=$(git grep -nPi "$WORD" -- . ':!CHANGELOG.md' ':!LICENSE-*' || true)
+  [[ -z $left ]] || die "the word is still there:
+$left"
+  cargo fmt
+  echo 'strip-example: the example is gone; generating what is left of the documents'
+  make --no-print-directory docs
+  git add -A
+  echo 'strip-example: done. Next: make check, then git commit; make new-resource NAME=… makes your first resource.'
+}
+
+# Read whole before it runs: it deletes itself.
+main "$@"; exit
