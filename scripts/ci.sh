@@ -28,6 +28,8 @@ step 'the last stage of the image, with the binary of the tests'
 scripts/image.sh check "${CARGO_TARGET_DIR:-target}/debug/keel"
 step 'make dashboards-check'
 make --no-print-directory dashboards-check
+step 'make drill: each alert, its runbook and its end on a running stack'
+make --no-print-directory drill
 step 'make run, walked as a newcomer would'
 scripts/walk.sh
 step 'the promises of make run, each tried'
