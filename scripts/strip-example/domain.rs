@@ -8,16 +8,22 @@ use std::sync::Arc;
 
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::platform::{
-    cache::read_through::Caches,
-    db::Db,
-    http::pagination::Cursors,
-    idempotency::Idempotency,
-    jobs::JobRegistry,
-    outbound::Outbound,
-    telemetry::metrics::{Registry, tenants::TenantLabels},
-    tenancy::{activity::Activity, api_key::Pepper},
+use crate::{
+    platform::{
+        cache::read_through::Caches,
+        db::Db,
+        http::pagination::Cursors,
+        idempotency::Idempotency,
+        jobs::JobRegistry,
+        outbound::Outbound,
+        telemetry::metrics::{Registry, tenants::TenantLabels},
+        tenancy::{activity::Activity, api_key::Pepper},
+    },
+    resources,
 };
+
+// One line each: `invoices: InvoiceMetrics`, or `invoices` if it counts nothing.
+resources! {}
 
 /// What the platform gives the domain.
 pub struct Platform<'a> {
@@ -49,6 +55,7 @@ pub struct Shared {
     pub cursors: Cursors,
     pub idempotency: Idempotency,
     pub outbound: Outbound,
+    pub metrics: Metrics,
 }
 
 impl State {
@@ -60,13 +67,9 @@ impl State {
             cursors: Cursors::new(platform.pepper),
             idempotency: platform.idempotency.clone(),
             outbound: platform.outbound.clone(),
+            metrics: Metrics::new(platform),
         })))
     }
-}
-
-/// All routes of the domain.
-pub fn router() -> OpenApiRouter<State> {
-    OpenApiRouter::new()
 }
 
 /// All jobs of the domain.

@@ -15,6 +15,7 @@ pub mod jitter;
 pub mod jobs;
 pub mod lifecycle;
 pub mod outbound;
+pub mod resources;
 pub mod tally;
 pub mod telemetry;
 pub mod tenancy;

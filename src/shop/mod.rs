@@ -21,10 +21,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
 use self::{
-    orders::{ConfirmOrder, OrderMetrics, RefundOrder, SettleOrder},
+    orders::{ConfirmOrder, RefundOrder, SettleOrder},
     payments::{Gateway, PaymentsConfig, Provider},
     sandbox::SandboxConfig,
-    users::UserMetrics,
 };
 use crate::{
     platform::{
@@ -38,8 +37,14 @@ use crate::{
         telemetry::metrics::{Registry, tenants::TenantLabels},
         tenancy::{activity::Activity, api_key::Pepper},
     },
-    section,
+    resources, section,
 };
+
+resources! {
+    users: UserMetrics,
+    products,
+    orders: OrderMetrics,
+}
 
 section! {
     /// The example domain.
@@ -122,8 +127,7 @@ pub struct Shared {
     pub idempotency: Idempotency,
     pub gateway: Arc<dyn Gateway>,
     pub outbound: Outbound,
-    pub orders: OrderMetrics,
-    pub users: UserMetrics,
+    pub metrics: Metrics,
     pub pepper: Pepper,
     /// After this time an order that is not settled is looked into.
     pub settle_after: Duration,
@@ -141,17 +145,11 @@ impl State {
             idempotency: platform.idempotency.clone(),
             gateway: Arc::new(Provider::new(payments, platform.outbound)?),
             outbound: platform.outbound.clone(),
-            orders: OrderMetrics::new(platform.registry, platform.tenants),
-            users: UserMetrics::new(platform.registry, platform.tenants, platform.activity),
+            metrics: Metrics::new(platform),
             pepper: platform.pepper.clone(),
             settle_after: payments.settle_after,
         })))
     }
-}
-
-/// All routes of the shop.
-pub fn router() -> OpenApiRouter<State> {
-    users::router().merge(products::router()).merge(orders::router())
 }
 
 /// All jobs of the shop.

@@ -112,7 +112,7 @@ async fn place_order(
 ) -> Result<Response> {
     let lines: Vec<_> = body.lines.iter().map(|line| (line.product_id, line.quantity)).collect();
     let new = NewOrder::parse(&lines, &body.payment_method)
-        .inspect_err(|error| state.orders.order(caller.tenant, error.code))?;
+        .inspect_err(|error| state.metrics.orders.order(caller.tenant, error.code))?;
     Ok(match service::place(&state, caller.tenant, &key, &new, &body).await? {
         Placed::Fresh(answer) => respond(answer, false),
         Placed::Replayed(answer) => respond(answer, true),

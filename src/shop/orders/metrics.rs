@@ -6,10 +6,13 @@ use super::model::Order;
 use crate::{
     labels,
     platform::{
-        telemetry::metrics::{Counter, Registry, tenants::TenantLabels},
+        telemetry::metrics::{Counter, tenants::TenantLabels},
         tenancy::TenantId,
     },
-    shop::payments::{self, Paid},
+    shop::{
+        Platform,
+        payments::{self, Paid},
+    },
 };
 
 labels! {
@@ -34,20 +37,20 @@ pub struct OrderMetrics {
 }
 
 impl OrderMetrics {
-    pub fn new(registry: &Registry, tenants: &TenantLabels) -> Self {
+    pub fn new(platform: &Platform<'_>) -> Self {
         Self {
-            orders: registry.counter(
+            orders: platform.registry.counter(
                 "shop_orders_total",
                 "Orders, by what became of them; a cancelled one was paid before.",
                 400,
             ),
-            revenue: registry.counter(
+            revenue: platform.registry.counter(
                 "shop_revenue_minor_units_total",
                 "Money taken, in minor units of its currency.",
                 400,
             ),
-            payments: payments::metric(registry),
-            tenants: tenants.clone(),
+            payments: payments::metric(platform.registry),
+            tenants: platform.tenants.clone(),
         }
     }
 

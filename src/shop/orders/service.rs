@@ -42,7 +42,7 @@ pub async fn place(
         Ok(Reserved::Replay(answer)) => return Ok(Placed::Replayed(answer)),
         Err(error) => {
             if matches!(error.code, "insufficient_stock" | "validation_failed") {
-                state.orders.order(tenant, error.code);
+                state.metrics.orders.order(tenant, error.code);
             }
             return Err(error);
         }
@@ -152,15 +152,15 @@ async fn settle_once(state: &State, tenant: TenantId, id: Uuid, event: Event) ->
 fn count(state: &State, tenant: TenantId, order: &Order, event: Event) {
     match event {
         Event::Charged => {
-            state.orders.payment("succeeded", "");
-            state.orders.paid(tenant, order);
+            state.metrics.orders.payment("succeeded", "");
+            state.metrics.orders.paid(tenant, order);
         }
         Event::Declined => {
-            state.orders.payment("declined", "card_declined");
-            state.orders.order(tenant, "payment_declined");
+            state.metrics.orders.payment("declined", "card_declined");
+            state.metrics.orders.order(tenant, "payment_declined");
         }
-        Event::Unanswered => state.orders.payment("unknown", "provider"),
-        Event::Cancelled => state.orders.order(tenant, "cancelled"),
+        Event::Unanswered => state.metrics.orders.payment("unknown", "provider"),
+        Event::Cancelled => state.metrics.orders.order(tenant, "cancelled"),
     }
     tracing::info!(order_id = %order.id, order_status = order.status.as_str(), "order_settled");
 }

@@ -86,7 +86,7 @@ async fn create_user(
     let mut tx = TenantTx::begin(&state.db, caller.tenant).await?;
     let user = store::insert(&mut tx, &user).await?;
     tx.commit().await?;
-    state.users.signed_up(caller.tenant, &user.source);
+    state.metrics.users.signed_up(caller.tenant, &user.source);
     tracing::info!(user_id = %user.id, source = user.source, "user_created");
     Ok((StatusCode::CREATED, [(header::LOCATION, format!("/v1/users/{}", user.id))], Json(UserBody::from(user))))
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::{
     labels,
     platform::{
-        telemetry::metrics::{Counter, Registry, tenants::TenantLabels},
-        tenancy::{TenantId, activity::Activity},
+        telemetry::metrics::{Counter, tenants::TenantLabels},
+        tenancy::TenantId,
     },
+    shop::Platform,
 };
 
 labels! {
@@ -24,15 +25,16 @@ pub struct UserMetrics {
 }
 
 impl UserMetrics {
-    pub fn new(registry: &Registry, tenants: &TenantLabels, activity: &Activity) -> Self {
-        let activity = activity.clone();
-        registry.gauge_fn(
+    pub fn new(platform: &Platform<'_>) -> Self {
+        let activity = platform.activity.clone();
+        platform.registry.gauge_fn(
             "shop_active_users",
             "Distinct principals of the last 15 minutes, in this process.",
             move || vec![((), activity.count() as f64)],
         );
-        let signups = registry.counter("shop_user_signups_total", "Users created, by where they came from.", 200);
-        Self { signups, tenants: tenants.clone() }
+        let signups =
+            platform.registry.counter("shop_user_signups_total", "Users created, by where they came from.", 200);
+        Self { signups, tenants: platform.tenants.clone() }
     }
 
     pub fn signed_up(&self, tenant: TenantId, source: &str) {
