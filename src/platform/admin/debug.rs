@@ -13,7 +13,10 @@ use serde::Deserialize;
 use crate::platform::{
     error::{Error, Kind, Result},
     http::extract::Query,
-    telemetry::profile::{Profile, cpu, heap},
+    telemetry::profile::{
+        cpu::{self, Profile},
+        heap,
+    },
 };
 
 const DEFAULT_SECONDS: u64 = 30;

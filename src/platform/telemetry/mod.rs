@@ -236,7 +236,7 @@ impl Telemetry {
         registry.gauge_fn("telemetry_queue_bytes", "What waits to be exported, by signal.", move || {
             queues.iter().map(|queue| (SignalLabel { signal: queue.signal }, (queue.bytes)() as f64)).collect()
         });
-        Sentry::register(self.sentry.clone(), registry);
+        sentry::register(self.sentry.clone(), registry);
         sink::register(registry);
         security::register(registry);
     }

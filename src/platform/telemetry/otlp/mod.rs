@@ -3,6 +3,11 @@
 //! bounded in number only and keep their losses to themselves (trap 10 of the design).
 
 pub mod batch;
+#[cfg(feature = "otlp-grpc")]
+mod grpc;
+#[cfg(not(feature = "otlp-grpc"))]
+#[path = "grpc_without.rs"]
+mod grpc;
 pub mod settings;
 pub mod transport;
 pub mod variables;

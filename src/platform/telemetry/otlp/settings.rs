@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use opentelemetry_sdk::trace::{Sampler, SpanLimits};
 
-use super::batch::Limits;
+use super::{batch::Limits, grpc};
 use crate::platform::telemetry::propagation::Format;
 
 /// Everything `OTEL_*` says.
@@ -262,6 +262,11 @@ impl<'a> Reader<'a> {
         let names = |end: &str| [format!("OTEL_EXPORTER_OTLP_{signal}_{end}"), format!("OTEL_EXPORTER_OTLP_{end}")];
         let transports = [("grpc", Transport::Grpc), ("http/protobuf", Transport::Http)];
         let transport = self.choice(&names("PROTOCOL"), &transports, Transport::Http);
+        if let (Transport::Grpc, Some(missing)) = (transport, grpc::MISSING) {
+            let protocol = names("PROTOCOL");
+            let named = self.text(&protocol).map_or("", |(name, _)| name);
+            self.faults.push(format!("{named}: {missing}"));
+        }
         let headers = match self.text(&names("HEADERS")).map(|(name, value)| (name.to_owned(), pairs(value))) {
             None => Vec::new(),
             Some((_, Ok(headers))) => headers,

@@ -10,7 +10,7 @@ use crate::platform::error::{Error, Kind, Result};
 /// turned off from outside, [`Kind::Internal`] when the heap can't be dumped.
 #[cfg(feature = "heap-profile")]
 pub async fn record() -> Result<Vec<u8>> {
-    let turn = super::Turn::take(std::time::Duration::ZERO)?;
+    let turn = super::turn::Turn::take(std::time::Duration::ZERO)?;
     let dump = tokio::task::spawn_blocking(move || {
         let dump = jemalloc::dump();
         drop(turn);

@@ -1,6 +1,6 @@
-//! Sentry, by DSN only: one event for each fault, scrubbed like every other sink. The SDK prepares the
-//! event; the way out is our bounded queue, because the SDK's own transport can hold an exit without
-//! end, blocks in the panic hook and keeps its losses to itself (trap 13 of the design).
+//! With the feature `sentry`: the SDK prepares the event; the way out is our bounded queue, because the
+//! SDK's own transport can hold an exit without end, blocks in the panic hook and keeps its losses to
+//! itself (trap 13 of the design).
 
 use std::{
     cell::Cell,
@@ -22,46 +22,18 @@ use sentry::{
 use serde_json::{Value, json};
 
 use super::{
-    build,
-    context::{self, RequestContext},
-    metrics::Registry,
-    otlp::{
-        Batcher, Counts,
-        batch::{Export, Limits},
+    super::{
+        build,
+        context::{self, RequestContext},
+        otlp::{
+            Batcher, Counts,
+            batch::{Export, Limits},
+        },
+        sink::Sink,
     },
-    sink::Sink,
+    SentryConfig,
 };
-use crate::{
-    labels,
-    platform::config::{Environment, Faults, Secret},
-    section,
-};
-
-section! {
-    /// Error reporting. Without a DSN there is none.
-    pub struct SentryConfig in "sentry" {
-        /// Where events go: the project's DSN.
-        pub dsn: Option<Secret>,
-    }
-}
-
-impl SentryConfig {
-    pub fn check(&self, faults: &mut Faults) {
-        if self.dsn.as_ref().is_some_and(|dsn| dsn.expose().parse::<Dsn>().is_err()) {
-            faults.add("sentry.dsn: not a Sentry DSN (https://key@host/project)");
-        }
-    }
-
-    /// The server that events go to, without key and project.
-    pub fn server(&self) -> Option<String> {
-        let dsn: Dsn = self.dsn.as_ref()?.expose().parse().ok()?;
-        Some(format!("{}://{}:{}", dsn.scheme(), dsn.host(), dsn.port()))
-    }
-}
-
-labels! {
-    pub struct OutcomeLabel { outcome: &'static str = "_OTHER" }
-}
+use crate::platform::config::{Environment, Secret};
 
 /// Events are few and large; a flood of them tells nothing that the first hundred do not.
 const LIMITS: Limits = Limits {
@@ -82,6 +54,19 @@ const PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: u64 = 3_600;
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
+fn parse(dsn: &Secret) -> Result<Dsn, String> {
+    // It is not repeated.
+    dsn.expose().parse().map_err(|_| "sentry.dsn: not a Sentry DSN (https://key@host/project)".to_owned())
+}
+
+/// The server that events go to, without key and project.
+///
+/// # Errors
+/// A DSN that can't be read, in words.
+pub fn server(dsn: &Secret) -> Result<String, String> {
+    parse(dsn).map(|dsn| format!("{}://{}:{}", dsn.scheme(), dsn.host(), dsn.port()))
+}
+
 /// Reports faults. Cheap to clone.
 #[derive(Clone)]
 pub struct Sentry {
@@ -101,9 +86,7 @@ impl Sentry {
     /// # Errors
     /// A DSN that can't be read (it is not repeated), or why there is no thread.
     pub fn start(config: &SentryConfig, environment: Environment) -> Result<Option<Self>, String> {
-        let Some(dsn) = &config.dsn else { return Ok(None) };
-        let dsn: Dsn =
-            dsn.expose().parse().map_err(|_| "sentry.dsn: not a Sentry DSN (https://key@host/project)".to_owned())?;
+        let Some(dsn) = config.dsn.as_ref().map(parse).transpose()? else { return Ok(None) };
         let (counts, outcomes) = (Arc::new(Counts::default()), Arc::new(Outcomes::default()));
         let counted = Arc::clone(&outcomes);
         let release = format!("{}@{}+{}", env!("CARGO_PKG_NAME"), build::VERSION, build::GIT_SHA);
@@ -173,22 +156,17 @@ impl Sentry {
         self.queue.close(timeout)
     }
 
-    /// Registers `sentry_events_total`.
-    pub fn register(sentry: Option<Self>, registry: &Registry) {
-        registry.counter_fn("sentry_events_total", "Events for Sentry, by what became of them.", move || {
-            let read =
-                |count: fn(&Sentry) -> &AtomicU64| sentry.as_ref().map_or(0, |sentry| count(sentry).load(Relaxed));
-            [
-                ("sent", read(|sentry| &sentry.outcomes.sent)),
-                // What its sender said, and what ended without a word.
-                ("failed", read(|sentry| &sentry.outcomes.failed) + read(|sentry| &sentry.counts.export_failed)),
-                ("rate_limited", read(|sentry| &sentry.outcomes.rate_limited)),
-                ("queue_full", read(|sentry| &sentry.counts.queue_full)),
-                ("shutdown", read(|sentry| &sentry.counts.shutdown)),
-            ]
-            .map(|(outcome, count)| (OutcomeLabel { outcome }, count as f64))
-            .to_vec()
-        });
+    /// As of [`super::OUTCOMES`].
+    pub fn outcomes(&self) -> [u64; 5] {
+        let (outcomes, counts) = (&self.outcomes, &self.counts);
+        [
+            outcomes.sent.load(Relaxed),
+            // What its sender said, and what ended without a word.
+            outcomes.failed.load(Relaxed) + counts.export_failed.load(Relaxed),
+            outcomes.rate_limited.load(Relaxed),
+            counts.queue_full.load(Relaxed),
+            counts.shutdown.load(Relaxed),
+        ]
     }
 }
 

@@ -1,5 +1,5 @@
-//! `GET /openapi.json`, and the interactive page at `/docs`: every asset from this binary, so that
-//! it works without the internet and under a strict content security policy.
+//! The interactive page at `/docs`: every asset from this binary, so that it works without the internet and under a
+//! strict content security policy.
 
 use std::sync::Arc;
 
@@ -10,13 +10,8 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use utoipa::openapi::{
-    OpenApi, Server,
-    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
-};
 use utoipa_swagger_ui::Config;
 
-use super::problem;
 use crate::platform::error::Error;
 
 const PAGE: &str = r#"<!doctype html>
@@ -41,40 +36,11 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'",
 );
 
-/// Adds to the generated document what macros can't know.
-pub fn complete(mut api: OpenApi, title: &str, version: &str) -> OpenApi {
-    api.info.title = title.to_owned();
-    version.clone_into(&mut api.info.version);
-    api.info.description = Some(
-        "Multi-tenant API. Errors are application/problem+json (RFC 9457) with the ids to quote to support.".to_owned(),
-    );
-    // The generator puts itself there.
-    (api.info.license, api.info.contact) = (None, None);
-    let components = api.components.get_or_insert_default();
-    components.schemas.extend(problem::schemas());
-    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("API key: ak_…")).build();
-    components.security_schemes.insert("api_key".to_owned(), SecurityScheme::Http(scheme).into());
-    api
-}
-
-/// The document as it is served and kept in docs/openapi.json.
-pub fn text(api: &OpenApi) -> String {
-    let mut text = serde_json::to_string_pretty(api).expect("the document is plain data");
-    text.push('\n');
-    text
-}
-
-/// Below `base`, which the document then names as its server.
-pub fn router(api: &OpenApi, base: &str) -> Router {
-    let mut api = api.clone();
-    if !base.is_empty() {
-        api.servers = Some(vec![Server::new(base)]);
-    }
-    let document: Arc<str> = text(&api).into();
+/// Below `base`.
+pub fn router(base: &str) -> Router {
     let page: Arc<str> = PAGE.replace("=\"/docs", &format!("=\"{base}/docs")).into();
     let config = Arc::new(Config::from(format!("{base}/openapi.json")).display_request_duration(true));
     Router::new()
-        .route("/openapi.json", get(async move || ([(header::CONTENT_TYPE, "application/json")], document.to_string())))
         .route("/docs", get(async move || ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(page.to_string()))))
         .route("/docs/assets/{file}", get(asset))
         .with_state(config)

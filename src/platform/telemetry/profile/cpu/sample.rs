@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use pprof::{Frames, ProfilerGuardBuilder, UnresolvedReport};
 
-use super::{Function, Profile, Stack, Turn};
+use super::{super::turn::Turn, Function, Profile, Stack};
 use crate::platform::error::{Error, Kind, Result};
 
 /// Not 100: work that recurs with a round period would always or never be seen.
