@@ -6,6 +6,7 @@ mod running;
 mod secrets;
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -204,7 +205,21 @@ impl App {
         }
     }
 
-    /// Opens both listeners and starts to serve; readiness follows when the database is usable.
+    fn start_admin(
+        &self,
+        listener: tokio::net::TcpListener,
+        stop: server::Stop,
+    ) -> Result<(SocketAddr, std::thread::JoinHandle<()>), String> {
+        let listener = listener.into_std().map_err(|error| error.to_string())?;
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let (health, registry) = (self.health.clone(), self.registry.clone());
+        let (level, token) = (self.telemetry.log_level.clone(), self.admin_token.clone());
+        admin::spawn(listener, health, registry, level, token, self.config.admin.profiling, stop)
+            .map(|thread| (address, thread))
+            .map_err(|error| format!("the admin thread can't be started: {error}"))
+    }
+
+    /// Opens the listeners and starts to serve; readiness follows when the database is usable.
     ///
     /// # Errors
     /// A port that is taken, in words.
@@ -212,9 +227,11 @@ impl App {
         let started = Instant::now();
         let service = self.service()?;
         let public = server::listen(self.config.http.bind, "http.bind").await?;
-        let admin_listener = server::listen(self.config.admin.bind, "admin.bind").await?;
+        let admin_listener = match &self.config.admin {
+            admin if admin.enabled => Some(server::listen(admin.bind, "admin.bind").await?),
+            _ => None,
+        };
         let public_address = public.local_addr().map_err(|error| error.to_string())?;
-        let admin_address = admin_listener.local_addr().map_err(|error| error.to_string())?;
         let (stop, admin_stop) = (server::Stop::default(), server::Stop::default());
         let limits = self.config.http.limits(&self.connections);
         let wanted = self.config.http.max_connections;
@@ -225,11 +242,8 @@ impl App {
             );
             tracing::warn!(warning, "config_warning");
         }
-        let admin_listener = admin_listener.into_std().map_err(|error| error.to_string())?;
-        let (health, registry) = (self.health.clone(), self.registry.clone());
-        let (level, token) = (self.telemetry.log_level.clone(), self.admin_token.clone());
-        let admin = admin::spawn(admin_listener, health, registry, level, token, admin_stop.clone())
-            .map_err(|error| format!("the admin thread can't be started: {error}"))?;
+        let admin = admin_listener.map(|listener| self.start_admin(listener, admin_stop.clone())).transpose()?;
+        let (admin_address, admin_thread) = admin.unzip();
         #[expect(clippy::disallowed_methods, reason = "the accept loop; each request gets its own context")]
         let serving = tokio::spawn(server::run(public, service, limits, stop.clone()));
         self.boot.record("listen", started.elapsed());
@@ -242,7 +256,7 @@ impl App {
             checks.clone(),
         ));
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
-        tracing::info!(public = %public_address, admin = %admin_address, workers, "service_starting");
+        tracing::info!(public = %public_address, admin = admin_address.map(tracing::field::display), workers, "service_starting");
         let app = Arc::new(self);
         let failed = Arc::new(running::Failed::default());
         let ready =
@@ -255,7 +269,7 @@ impl App {
             stop,
             admin_stop,
             serving,
-            admin_thread: admin,
+            admin_thread,
             checks,
             claims,
             failed,

@@ -65,11 +65,12 @@ impl Failed {
 pub struct Running {
     pub app: Arc<App>,
     pub public: SocketAddr,
-    pub admin: SocketAddr,
+    /// None when it is off.
+    pub admin: Option<SocketAddr>,
     pub(super) stop: server::Stop,
     pub(super) admin_stop: server::Stop,
     pub(super) serving: JoinHandle<usize>,
-    pub(super) admin_thread: std::thread::JoinHandle<()>,
+    pub(super) admin_thread: Option<std::thread::JoinHandle<()>>,
     pub(super) checks: CancellationToken,
     /// Ends the claiming of jobs.
     pub(super) claims: CancellationToken,
@@ -117,7 +118,7 @@ impl Running {
         self.admin_stop.kill.cancel();
         let admin = self.admin_thread;
         // A profile that is being drawn may take its time; the exit does not wait for it.
-        let joined = tokio::task::spawn_blocking(move || admin.join().is_ok());
+        let joined = tokio::task::spawn_blocking(move || admin.is_none_or(|admin| admin.join().is_ok()));
         let joined = tokio::time::timeout(LAST_WORK, joined).await.is_ok_and(|joined| joined.unwrap_or(false));
         tracing::info!(connections_cut = cut, admin_stopped = joined, "shutdown_completed");
         drained.is_ok() && finished

@@ -130,10 +130,10 @@ fn page(definitions: &[Definition], own: &Own) -> String {
 }
 
 /// One `GET /health/live`, by hand: an HTTP client would be a second of start-up for one line.
-pub fn healthcheck(admin: SocketAddr) -> Result<(), Failure> {
+pub fn healthcheck((name, bind): (&str, SocketAddr)) -> Result<(), Failure> {
     const TIMEOUT: Duration = Duration::from_secs(2);
-    let ip = if admin.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { admin.ip() };
-    let address = SocketAddr::new(ip, admin.port());
+    let ip = if bind.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { bind.ip() };
+    let address = SocketAddr::new(ip, bind.port());
     let mut answer = [0; 12];
     let mut ask = || {
         let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
@@ -141,12 +141,12 @@ pub fn healthcheck(admin: SocketAddr) -> Result<(), Failure> {
         stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
         stream.read_exact(&mut answer)
     };
-    ask().map_err(|error| format!("the admin listener on {address} does not answer: {error}"))?;
+    ask().map_err(|error| format!("the {name} listener on {address} does not answer: {error}"))?;
     if &answer == b"HTTP/1.1 200" {
         println!("alive");
         Ok(())
     } else {
-        Err(Failure::Message(format!("the admin listener on {address} answered {}", String::from_utf8_lossy(&answer))))
+        Err(Failure::Message(format!("the {name} listener on {address} answered {}", String::from_utf8_lossy(&answer))))
     }
 }
 

@@ -44,7 +44,7 @@ enum Command {
     },
     /// Look at everything the service depends on, say what is wrong and how to mend it (exit 1 if it would not work)
     Doctor(doctor::Options),
-    /// Ask the admin listener of this machine whether the service is alive: for images without a shell
+    /// Ask the admin listener of this machine (the public one if that is off) whether the service is alive: for images without a shell
     Healthcheck,
     /// Show, check or explain the configuration
     #[command(subcommand)]
@@ -142,7 +142,11 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Catalogue { markdown } => {
             inspect::catalogue(markdown, &inspect::Own { spans: own::SPANS, events: own::EVENTS })
         }
-        Command::Healthcheck => inspect::healthcheck(loaded.readable()?.admin.bind),
+        Command::Healthcheck => {
+            let config = loaded.readable()?;
+            let admin = Some(("admin", config.admin.bind)).filter(|_| config.admin.enabled);
+            inspect::healthcheck(admin.unwrap_or(("public", config.http.bind)))
+        }
         Command::Migrate => {
             let config = loaded.readable()?;
             let _telemetry = quiet_telemetry(&config)?;

@@ -147,7 +147,7 @@ impl Loaded {
         if *environment == Environment::Production {
             production::check(&self.config, &self.variables, &mut self.faults);
         }
-        if http.bind == admin.bind && http.bind.port() != 0 {
+        if admin.enabled && http.bind == admin.bind && http.bind.port() != 0 {
             self.faults.add(format!("admin.bind: {} is also http.bind; the listeners need a port each", admin.bind));
         }
         if self.config.lifecycle.dead_after <= self.config.lifecycle.stalled_after {

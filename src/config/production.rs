@@ -34,8 +34,11 @@ pub fn check(config: &Config, variables: &BTreeMap<String, String>, faults: &mut
     if config.http.proxies().are_everybody() {
         faults.add("http.trusted_proxies: /0 is everybody; name the networks of the proxies in front");
     }
-    if config.rate_limit.per_second == 0 {
-        faults.add("rate_limit.per_second: without a limit one tenant can take everything; set a high one");
+    if config.rate_limit.per_second == 0 && !config.rate_limit.allow_unlimited {
+        faults.add(
+            "rate_limit.per_second: without a limit one tenant can take everything; set a high one, or allow it with \
+             rate_limit.allow_unlimited",
+        );
     }
     if config.sentry.dsn.as_ref().is_some_and(|dsn| dsn.expose().starts_with("http://") && !is_local(dsn.expose())) {
         faults.add("sentry.dsn: sends errors unencrypted to another host; use https");

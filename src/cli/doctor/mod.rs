@@ -19,7 +19,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Failure, block_on, print};
-use crate::{config::Config, platform::config::Sources};
+use crate::{
+    config::Config,
+    platform::{config::Sources, telemetry::build},
+};
 
 #[derive(Args)]
 pub struct Options {
@@ -153,6 +156,7 @@ pub fn doctor(config: &Config, sources: &Sources, options: &Options) -> Result<(
         })
         .collect();
     found = or_ok(found, "configuration", format!("{}, no fault", config.environment.as_str()));
+    found.push(Finding::ok("build", format!("{}, features: {}", build::VERSION, build::features().join(" "))));
     let (postgres, redis, otlp, sentry) = block_on(async {
         tokio::join!(
             postgres::check(config, options.replicas, &bounds),

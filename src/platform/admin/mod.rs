@@ -35,10 +35,14 @@ use crate::section;
 section! {
     /// The admin listener.
     pub struct AdminConfig in "admin" {
+        /// Serves it; without it there are no metrics, and no probes but the two of the public port.
+        pub enabled: bool,
         /// Address to listen on; port 0 takes a free one. Keep it off public networks.
         pub bind: SocketAddr,
         /// Bearer token for what changes state; without one nothing can be changed.
         pub token: Option<Secret>,
+        /// Serves `/debug/pprof/…`, profiles of the live process (cargo features `cpu-profile`, `heap-profile`).
+        pub profiling: bool,
     }
 }
 
@@ -64,18 +68,19 @@ impl Token {
     }
 }
 
-fn router(health: Health, registry: Registry, level: LogLevel, token: Token) -> Router {
+fn router(health: Health, registry: Registry, level: LogLevel, token: Token, profiling: bool) -> Router {
     let schema = super::db::migrations::MIGRATOR.iter().map(|migration| migration.version).max();
     let version = json!({
         "version": build::VERSION,
         "git_sha": build::GIT_SHA,
         "schema_version": schema,
+        "features": build::features(),
     });
     health_routes(health)
         .route("/metrics", get(async move |headers: HeaderMap| scrape(&registry, &headers)))
         .route("/version", get(async move || Json(version)))
         .route("/debug/requests", get(requests::show))
-        .merge(debug::router())
+        .merge(if profiling { debug::router() } else { Router::new() })
         .merge(level::router(level, token))
         .layer(CompressionLayer::new())
         .fallback(async || Error::not_found("route_not_found", "There is no such route."))
@@ -148,6 +153,7 @@ pub fn spawn(
     registry: Registry,
     level: LogLevel,
     token: Token,
+    profiling: bool,
     stop: server::Stop,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -159,7 +165,7 @@ pub fn spawn(
             tokio::select! {
                 // First the server: its end is what counts.
                 biased;
-                _cut = server::run(listener, router(health, registry, level, token), limits, stop) => {}
+                _cut = server::run(listener, router(health, registry, level, token, profiling), limits, stop) => {}
                 () = watch => {}
             }
         });

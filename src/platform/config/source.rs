@@ -83,15 +83,17 @@ impl Sources {
             faults.add(format!("APP_CONFIG_DIR: {} is not a directory", directory.display()));
         }
         let mut builder = ConfigBuilder::<DefaultState>::default();
+        let built_in_defaults = self.built_in.iter().find(|(name, _)| *name == "default").map(|(_, text)| *text);
+        let built_in_defaults = parse("built in", built_in_defaults.unwrap_or_default());
         let mut defaults = Map::new();
+        // Lowest of all: a file of an older version, or one that leaves out sections, lacks nothing.
+        if let Ok(layer) = built_in_defaults {
+            defaults = layer.0.clone();
+            builder = builder.add_source(layer);
+        }
         for name in ["default", environment.as_str()] {
             match self.file(name) {
-                Ok(layer) => {
-                    if name == "default" {
-                        defaults = layer.0.clone();
-                    }
-                    builder = builder.add_source(layer);
-                }
+                Ok(layer) => builder = builder.add_source(layer),
                 Err(fault) => faults.add(fault),
             }
         }
@@ -100,10 +102,6 @@ impl Sources {
         match builder.build().map(|built| built.cache) {
             Ok(root) => flatten("", &root, &mut merged.values),
             Err(error) => faults.add(error.to_string()),
-        }
-        let built_in_defaults = self.built_in.iter().find(|(name, _)| *name == "default").map(|(_, text)| *text);
-        if let Ok(layer) = parse("built in", built_in_defaults.unwrap_or_default()) {
-            defaults = layer.0;
         }
         flatten("", &Value::new(None, ValueKind::Table(defaults)), &mut merged.defaults);
         merged.check_known(declared, faults);

@@ -33,6 +33,8 @@ section! {
         pub burst: u32 => 1..=1_000_000,
         /// Instances that share the limit: while Redis is away each one allows its part.
         pub instances: u32 => 1..=10_000,
+        /// Lets production go without a limit: where a gateway in front has one.
+        pub allow_unlimited: bool,
     }
 }
 

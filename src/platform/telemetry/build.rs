@@ -6,3 +6,16 @@ pub const GIT_SHA: &str = match option_env!("GIT_SHA") {
     Some(sha) => sha,
     None => "unknown",
 };
+
+/// The cargo features of this binary.
+pub fn features() -> Vec<&'static str> {
+    let all = [
+        ("api-docs", cfg!(feature = "api-docs")),
+        ("bench", cfg!(feature = "bench")),
+        ("cpu-profile", cfg!(feature = "cpu-profile")),
+        ("heap-profile", cfg!(feature = "heap-profile")),
+        ("otlp-grpc", cfg!(feature = "otlp-grpc")),
+        ("sentry", cfg!(feature = "sentry")),
+    ];
+    all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect()
+}

@@ -63,6 +63,7 @@ fn canary(way: &str) -> &'static str {
 struct Outer(#[source] std::io::Error);
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn no_canary_reaches_any_sink() {
     let app = TestApp::with(&[("APP__FAULTS__ENABLED", "true"), ("APP__HTTP__BAGGAGE_KEYS", "customer")]).await;
     let acme = app.tenant("acme").await;

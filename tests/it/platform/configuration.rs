@@ -248,3 +248,32 @@ fn the_reference_in_the_docs_is_fresh() {
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(kept == expected, "docs/configuration.md is old; run `make docs`");
 }
+
+/// Files of a clone or of an older version: what they leave out is as built in, and nothing is missing.
+#[test]
+fn a_section_that_the_files_leave_out_is_as_its_default() {
+    let whole = FILES[0].1;
+    let by_default = report::show(&load(&production(&[])).merged, DECLARED);
+    for section in DECLARED {
+        let heading = format!("[{}]\n", section.name);
+        let start = whole.find(&heading).unwrap();
+        let end = whole[start + 1..].find("\n[").map_or(whole.len(), |at| start + 1 + at + 1);
+        let directory = tempfile::tempdir().unwrap();
+        let rest = format!("{}{}", &whole[..start], &whole[end..]);
+        assert!(!rest.contains(&heading), "{heading}");
+        std::fs::write(directory.path().join("default.toml"), rest).unwrap();
+        let mut without = production(&[]);
+        without.directory = Some(directory.path().to_owned());
+        assert_eq!(faults(&without), Vec::<String>::new(), "without {heading}");
+        let shown = report::show(&load(&without).merged, DECLARED);
+        assert_eq!(shown.replace("# built in\n", "# config/default.toml\n"), by_default, "without {heading}");
+        assert!(shown.contains("# built in\n"), "{shown}");
+    }
+}
+
+#[test]
+fn production_goes_without_a_limit_only_where_that_is_said() {
+    let unlimited = ("APP__RATE_LIMIT__PER_SECOND", "0");
+    assert!(faults(&production(&[unlimited]))[0].contains("rate_limit.allow_unlimited"));
+    assert_eq!(faults(&production(&[unlimited, ("APP__RATE_LIMIT__ALLOW_UNLIMITED", "true")])), Vec::<String>::new());
+}

@@ -59,6 +59,7 @@ async fn requests_under_way_are_listed_oldest_first_and_leave_the_list() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "cpu-profile"), ignore = "needs `cpu-profile`")]
 async fn a_cpu_profile_names_the_function_that_burns_one_at_a_time() {
     let app = TestApp::start().await;
     let stop = Arc::new(AtomicBool::new(false));

@@ -79,6 +79,7 @@ fn with_password(url: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(all(feature = "otlp-grpc", feature = "sentry")), ignore = "needs `otlp-grpc` and `sentry`")]
 async fn a_healthy_service_has_nothing_to_mend() {
     let database = services::database().await;
     let (collector, sentry) = (Collector::start(), SentryServer::start());
@@ -105,6 +106,7 @@ async fn a_healthy_service_has_nothing_to_mend() {
     let checks: Vec<_> = report.page.lines().map(|line| line.split_whitespace().nth(1).unwrap()).collect();
     let order = [
         "configuration",
+        "build",
         "postgres.runtime",
         "postgres.system",
         "postgres.owner",
@@ -157,6 +159,7 @@ async fn a_bad_configuration_is_told_as_by_config_check_and_nothing_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn with_everything_down_every_line_says_what_to_start() {
     let down = format!("postgres://keel:{SECRET}@127.0.0.1:1/keel");
     let variables = with(
@@ -192,6 +195,7 @@ async fn with_everything_down_every_line_says_what_to_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(all(feature = "otlp-grpc", feature = "sentry")), ignore = "needs `otlp-grpc` and `sentry`")]
 async fn a_server_that_never_answers_costs_no_more_than_the_timeout() {
     // The kernel takes the connections, nobody else does.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -319,6 +323,7 @@ async fn pools_that_the_server_cannot_hold_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn redis_collector_and_sentry_are_told_apart_from_what_stands_in_for_them() {
     let database = services::database().await;
     let report = doctor(&with(&database, &[("REDIS_URL", &with_password(&services::variable("REDIS_URL")))]), &[]);

@@ -20,6 +20,7 @@ async fn the_served_document_is_the_one_in_the_docs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "api-docs"), ignore = "needs `api-docs`")]
 async fn the_page_needs_nothing_from_another_host() {
     let app = TestApp::start().await;
     let page = app.get("/docs", "").await;
@@ -37,6 +38,7 @@ async fn the_page_needs_nothing_from_another_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "api-docs"), ignore = "needs `api-docs`")]
 async fn below_a_base_path_page_document_and_routes_are_found_with_it_and_without() {
     let app = TestApp::with(&[("APP__HTTP__BASE_PATH", "/billing")]).await;
     let acme = app.tenant("acme").await;
@@ -71,6 +73,7 @@ fn chromium() -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "api-docs"), ignore = "needs `api-docs`")]
 async fn the_page_shows_the_routes_in_a_browser() {
     let Some(chromium) = chromium() else {
         assert!(

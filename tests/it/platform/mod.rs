@@ -16,6 +16,7 @@ mod errors;
 mod jobs;
 mod lifecycle;
 mod one_id;
+mod options;
 mod otel_variables;
 mod otlp;
 mod quota;

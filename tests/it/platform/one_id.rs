@@ -7,6 +7,7 @@ use sqlx::Connection as _;
 use crate::support::{Answer, TestApp, services, sinks::SHARED};
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn one_request_is_found_by_one_id_in_every_signal() {
     // Every statement counts as slow here.
     let app = TestApp::with(&[("APP__DATABASE__SLOW_QUERY", "1ms"), ("APP__FAULTS__ENABLED", "true")]).await;

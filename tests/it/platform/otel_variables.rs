@@ -142,6 +142,7 @@ async fn samplers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "otlp-grpc"), ignore = "needs `otlp-grpc`")]
 async fn both_protocols_with_headers_gzip_and_paths() {
     for (protocol, grpc) in [("http/protobuf", false), ("grpc", true)] {
         let collector = Collector::start();
@@ -189,6 +190,7 @@ async fn both_protocols_with_headers_gzip_and_paths() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "otlp-grpc"), ignore = "needs `otlp-grpc`")]
 async fn tls_with_a_private_authority_and_a_client_certificate() {
     for protocol in ["http/protobuf", "grpc"] {
         for client_ca in [false, true] {
@@ -346,6 +348,7 @@ fn what_cannot_be_used_is_said_all_at_once_and_no_header_is_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "otlp-grpc"), ignore = "needs `otlp-grpc`")]
 async fn the_built_binary_takes_them_from_its_environment_and_exports_its_logs() {
     let database = services::database().await;
     let collector = Collector::start();
@@ -385,6 +388,7 @@ async fn the_built_binary_takes_them_from_its_environment_and_exports_its_logs()
 
 /// Log records by their own variables, in batches of one; spans that leave by the clock, not by the flush.
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "otlp-grpc"), ignore = "needs `otlp-grpc`")]
 async fn a_signal_has_variables_of_its_own_and_leaves_in_its_time() {
     let (database, traces, logs) = (services::database().await, Collector::start(), Collector::start());
     let mut variables = settings(&database);

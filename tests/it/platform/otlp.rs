@@ -41,6 +41,7 @@ async fn counted(admin: &Client, name: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "otlp-grpc"), ignore = "needs `otlp-grpc`")]
 async fn a_collector_that_fails_in_any_way_costs_no_request_and_no_exit_and_every_loss_is_counted() {
     const REQUESTS: usize = 20;
     let behaviours = [

@@ -21,6 +21,7 @@ async fn events(trace_id: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn a_fault_is_one_event_found_by_trace_log_line_and_header() {
     let app = TestApp::with(&[("APP__FAULTS__ENABLED", "true")]).await;
     let acme = app.tenant("acme").await;
@@ -62,6 +63,7 @@ async fn a_fault_is_one_event_found_by_trace_log_line_and_header() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn what_is_no_fault_is_no_event() {
     let app = TestApp::with(&[("APP__FAULTS__ENABLED", "true")]).await;
     let acme = app.tenant("acme").await;
@@ -87,6 +89,7 @@ async fn what_is_no_fault_is_no_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn a_job_that_is_given_up_is_one_event_and_its_retries_are_none() {
     let app = TestApp::with(&[("APP__FAULTS__ENABLED", "true"), ("APP__JOBS__MAX_ATTEMPTS", "3")]).await;
     let acme = app.tenant("acme").await;
@@ -108,6 +111,7 @@ async fn a_job_that_is_given_up_is_one_event_and_its_retries_are_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn a_sentry_that_is_away_slow_or_full_costs_no_request_and_no_exit() {
     for (behaviour, outcome) in [
         (Behaviour::Refuse(500), "failed"),
@@ -157,6 +161,7 @@ async fn a_sentry_that_is_away_slow_or_full_costs_no_request_and_no_exit() {
 
 /// The client has its 504; what the work comes to later must still be told, once.
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn a_fault_after_the_client_has_gone_is_logged_counted_and_reported() {
     let app = TestApp::with(&[("APP__FAULTS__ENABLED", "true")]).await;
     let acme = app.tenant("acme").await;

@@ -168,7 +168,7 @@ const APART: [&str; 12] = [
     "src/platform/telemetry/otlp/",
     "src/platform/telemetry/profile/",
     "src/platform/telemetry/redact/",
-    "src/platform/telemetry/sentry.rs",
+    "src/platform/telemetry/sentry/",
 ];
 
 #[test]

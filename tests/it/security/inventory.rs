@@ -115,7 +115,8 @@ async fn what_is_served_without_being_documented_is_this_and_no_more() {
         // Off unless `faults.enabled`, which production refuses.
         "src/platform/faults/mod.rs",
         // The document and its page.
-        "src/platform/http/docs.rs",
+        "src/platform/http/docs/mod.rs",
+        "src/platform/http/docs/page.rs",
         // Another process.
         "src/shop/sandbox/http.rs",
     ];

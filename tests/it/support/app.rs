@@ -96,7 +96,7 @@ impl TestApp {
         let config = keel::config::load(&sources).servable().unwrap();
         let running = App::build(&config, &SHARED.telemetry).unwrap().start(Instant::now()).await.unwrap();
         let client = Client::new(format!("http://{}", running.public));
-        let admin = Client::new(format!("http://{}", running.admin));
+        let admin = Client::new(format!("http://{}", running.admin.unwrap()));
         Self { client, admin, database, config, running, sandbox: provider }
     }
 

@@ -1,7 +1,7 @@
 //! The built binary as a process of its own: signals, exit codes, standard output.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
@@ -86,6 +86,13 @@ impl Process {
         let line = self.line("service_starting").await;
         let client = |name: &str| Client::new(format!("http://{}", line[name].as_str().unwrap()));
         (client("public"), client("admin"))
+    }
+
+    /// The names of its threads, where the kernel tells them.
+    pub fn threads(&self) -> Option<BTreeSet<String>> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
+        let names = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        Some(names.map(|name| name.trim().to_owned()).collect())
     }
 
     pub fn signal(&self, name: &str) {

@@ -45,7 +45,7 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "Collector. Over HTTP the common one gets `/v1/traces` and `/v1/logs` appended. None: no export.",
     ),
-    each("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "`http/protobuf` or `grpc`."),
+    each("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "`http/protobuf`, or `grpc` (cargo feature `otlp-grpc`)."),
     each("OTEL_EXPORTER_OTLP_HEADERS", "", "`key=value,…`, percent-encoded, on every export."),
     each("OTEL_EXPORTER_OTLP_TIMEOUT", "10000", "Of one export, its retries included, in ms."),
     each("OTEL_EXPORTER_OTLP_COMPRESSION", "none", "`none` or `gzip`."),

@@ -142,6 +142,7 @@ async fn a_collector_that_is_away_costs_counted_spans_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn a_sentry_that_is_away_costs_counted_events_only() {
     sentries(false).await;
 }
