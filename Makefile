@@ -1,7 +1,7 @@
 # The commands of the project: CI calls nothing else. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check ci manifests dashboards-check docs bench bench-pieces profile schemathesis fuzz chaos drill \
-  runbook image up down traffic migrate deny strip-example clean-local
+# No target is a file.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' Makefile)
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ traffic: ## Send requests to all routes, faults included: ADDRESS=http://127.0.0
 
 migrate: ## Apply missing migrations to DATABASE_MIGRATION_URL
 	@cargo run --locked --quiet --bin keel -- migrate
+
+features: ## Compile each combination of cargo features that docs/options.md names
+	@scripts/features.sh
 
 deny: ## Check licences, bans and advisories of all crates (installs cargo-deny)
 	@$$(scripts/tools.sh cargo-deny) check

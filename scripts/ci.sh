@@ -20,6 +20,8 @@ deny=$(scripts/tools.sh cargo-deny)
 "$deny" --offline check bans licenses sources
 step 'make lint'
 make --no-print-directory lint
+step 'the binary without optional crates (all combinations: make features, the workflow)'
+scripts/features.sh quick
 step 'make test'
 make --no-print-directory test
 step 'make manifests'

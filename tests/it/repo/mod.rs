@@ -4,6 +4,7 @@ mod bench;
 mod catalogue;
 pub mod deploy;
 mod docs;
+mod features;
 mod fuzz;
 mod layering;
 mod runbook;
