@@ -1,6 +1,7 @@
 //! What `deploy/` says against what the code does: ports, paths, names, figures, queries. Each check looks at a
 //! [`Tree`] and returns what is wrong, so that the same check can be shown a tree with a planted fault.
 
+mod alerts;
 mod collector;
 mod compose;
 pub mod dashboards;

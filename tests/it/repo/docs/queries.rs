@@ -27,7 +27,9 @@ fn wrong_queries(pages: &[File]) -> Vec<String> {
 
 #[test]
 fn every_query_of_the_pages_can_be_asked() {
-    let asked = pages();
+    let mut asked = pages();
+    // Generated from the rules, which `deploy::prometheus` looks at, with what they record.
+    asked.retain(|page| !page.path.starts_with("docs/alerts"));
     none(&wrong_queries(&asked));
     let count = asked.iter().map(|page| page.text.matches("```promql").count()).sum::<usize>();
     assert!(count >= 10, "only {count} blocks were looked at");
