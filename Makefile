@@ -12,6 +12,9 @@ run: ## Start everything and the service; Ctrl-C stops all of it
 test: ## Run the whole suite against real Postgres and Redis
 	@exec scripts/test.sh
 
+hooks: ## Check each commit in a second or two (scripts/hooks); OFF=1 ends it
+	@OFF="$(OFF)" scripts/hooks.sh
+
 lint: ## Formatting, clippy, and shell scripts
 	@scripts/lint.sh
 

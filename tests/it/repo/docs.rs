@@ -20,7 +20,17 @@ const NAMES_METRICS: [&str; 2] = ["docs/observability.md", "docs/scaling.md"];
 const FOLDERS: [&str; 6] = ["scripts/", "deploy/", "docs/", "config/", "migrations/", "runbooks/"];
 
 fn pages() -> Vec<File> {
-    let mut pages = files(&["README.md", "CHANGELOG.md", "docs", "deploy", "runbooks", "tests"]);
+    let mut pages = files(&[
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        ".github",
+        "docs",
+        "deploy",
+        "runbooks",
+        "tests",
+    ]);
     pages.retain(|page| page.path.ends_with(".md"));
     pages
 }

@@ -6,6 +6,7 @@ pub mod deploy;
 mod docs;
 mod features;
 mod fuzz;
+mod habits;
 mod layering;
 mod runbook;
 mod schema;

@@ -1,0 +1,229 @@
+//! The forms of `.github`, Dependabot's groups, the workflow's matrices, and the devcontainer.
+
+use std::collections::BTreeSet;
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::{named, text, tracked};
+use crate::repo::{deploy::none, root};
+
+const DEPENDABOT: &str = ".github/dependabot.yml";
+const CI: &str = ".github/workflows/ci.yml";
+const DEVCONTAINER: &str = ".devcontainer/devcontainer.json";
+/// Two versions of one of these are two globals, or two forms of one message.
+const FAMILY: [&str; 4] = ["opentelemetry", "tracing-opentelemetry", "tonic", "prost"];
+
+fn yaml(path: &str, text: &str) -> Value {
+    serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Names of the crates that Cargo.toml asks for, whatever the section.
+fn crates() -> BTreeSet<String> {
+    let manifest = text("Cargo.toml");
+    let dependency = Regex::new(r"(?m)^([a-z0-9_-]+) = (?:\{ version|.\d)").unwrap();
+    let sections = manifest.split("\n[").filter(|section| section.split(']').next().unwrap().ends_with("dependencies"));
+    sections.flat_map(|section| dependency.captures_iter(section).map(|found| found[1].to_owned())).collect()
+}
+
+/// A form as GitHub takes it: it shows one that it can't read to nobody, and says so to nobody.
+fn form_problems(path: &str, text: &str) -> Vec<String> {
+    let form = yaml(path, text);
+    let mut problems = Vec::new();
+    let mut say = |what: String| problems.push(format!("{path}: {what}"));
+    for key in ["name", "description"] {
+        if !form[key].is_string() {
+            say(format!("no {key}: GitHub would not show the form"));
+        }
+    }
+    let mut ids = BTreeSet::new();
+    for field in list(&form, "/body") {
+        let kind = field["type"].as_str().unwrap_or_default();
+        let attributes = &field["attributes"];
+        match kind {
+            "markdown" if attributes["value"].is_string() => continue,
+            "textarea" | "input" => {}
+            "dropdown" | "checkboxes" if list(attributes, "/options").next().is_some() => {}
+            _ => say(format!("a field of type `{kind}` without what it needs")),
+        }
+        let id = field["id"].as_str().unwrap_or_default();
+        if !ids.insert(id) || id.is_empty() {
+            say(format!("the id `{id}` is missing or another field's"));
+        }
+        if !attributes["label"].is_string() {
+            say(format!("the field `{id}` has no label"));
+        }
+    }
+    if ids.is_empty() {
+        say("it asks nothing".to_owned());
+    }
+    problems
+}
+
+fn fits(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+}
+
+/// The family is one group and in no other, and each place that has versions is looked at.
+fn dependabot_problems(text: &str) -> Vec<String> {
+    let file = yaml(DEPENDABOT, text);
+    let mut problems = Vec::new();
+    let mut say = |what: String| problems.push(format!("{DEPENDABOT}: {what}"));
+    let mut watched = BTreeSet::new();
+    for update in list(&file, "/updates") {
+        let ecosystem = update["package-ecosystem"].as_str().unwrap_or_default();
+        let one = update["directory"].as_str().into_iter();
+        for directory in one.chain(list(update, "/directories").filter_map(Value::as_str)) {
+            watched.insert(format!("{ecosystem} {directory}"));
+        }
+    }
+    let mut needed = BTreeSet::from(["github-actions /".to_owned()]);
+    for path in tracked() {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        match name {
+            "Cargo.lock" => drop(needed.insert(format!("cargo /{folder}"))),
+            "Dockerfile" => drop(needed.insert(format!("docker /{folder}"))),
+            _ => {}
+        }
+    }
+    for place in needed.symmetric_difference(&watched) {
+        say(format!("`{place}` is either not watched or not there"));
+    }
+    let first = list(&file, "/updates").find(|update| update["directory"] == "/").cloned().unwrap_or_default();
+    let groups = &first["groups"];
+    let patterns = |group: &str, key: &str| -> Vec<String> {
+        list(&groups[group], &format!("/{key}")).filter_map(|pattern| Some(pattern.as_str()?.to_owned())).collect()
+    };
+    let (together, apart) = (patterns("opentelemetry", "patterns"), patterns("small", "exclude-patterns"));
+    for name in crates() {
+        let family = FAMILY.iter().any(|member| fits(&format!("{member}*"), &name));
+        let in_group = together.iter().any(|pattern| fits(pattern, &name));
+        let left_out = apart.iter().any(|pattern| fits(pattern, &name));
+        if family && !(in_group && left_out) {
+            say(format!("{name} could move without the rest of its family"));
+        } else if !family && (in_group || left_out) {
+            say(format!("{name} is no member of the family"));
+        }
+    }
+    problems
+}
+
+/// Each feature is compiled by itself and left out by some, and what is compiled exists.
+fn feature_problems(workflow: &str) -> Vec<String> {
+    let manifest = text("Cargo.toml");
+    let section = manifest.split("\n[features]\n").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap();
+    let name = Regex::new(r"(?m)^([a-z0-9-]+) = \[").unwrap();
+    let features: BTreeSet<String> = name.captures_iter(section).map(|found| found[1].to_owned()).collect();
+    let document = yaml(CI, workflow);
+    let combinations: Vec<&str> =
+        list(&document, "/jobs/features/strategy/matrix/features").filter_map(Value::as_str).collect();
+    let named: BTreeSet<String> = combinations
+        .iter()
+        .flat_map(|text| text.split(','))
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let known = features.iter().filter(|name| *name != "default");
+    let mut problems: Vec<String> = known
+        .filter(|feature| !named.contains(*feature))
+        .map(|feature| format!("{CI}: the job features never compiles `{feature}`"))
+        .collect();
+    problems.extend(named.difference(&features).map(|name| format!("{CI}: Cargo.toml has no feature `{name}`")));
+    if !combinations.contains(&"") {
+        problems.push(format!("{CI}: the job features never compiles without any feature"));
+    }
+    problems
+}
+
+/// The container has the image's compiler, and forwards what the service listens on.
+fn devcontainer_problems(dockerfile: &str, json: &str) -> Vec<String> {
+    let from = |text: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix("FROM ")).unwrap_or_default();
+        line.split(' ').next().unwrap().to_owned()
+    };
+    let mut problems = Vec::new();
+    let image = text("deploy/Dockerfile");
+    if from(dockerfile) != from(&image) {
+        problems.push(format!(
+            ".devcontainer/Dockerfile is from {}, the image from {}",
+            from(dockerfile),
+            from(&image)
+        ));
+    }
+    let plain: String = json.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let container: Value = serde_json::from_str(&plain).unwrap_or_else(|error| panic!("{DEVCONTAINER}: {error}"));
+    let built = container["build"]["dockerfile"].as_str().unwrap_or_default();
+    if !root().join(".devcontainer").join(built).is_file() {
+        problems.push(format!("{DEVCONTAINER}: there is no {built}"));
+    }
+    let user = container["remoteUser"].as_str().unwrap_or("root");
+    if user == "root" || !dockerfile.contains(&format!("USER {user}\n")) {
+        problems.push(format!("{DEVCONTAINER}: Postgres does not run as {user}; the Dockerfile's user does"));
+    }
+    let settings = text("config/default.toml");
+    for port in list(&container, "/forwardPorts") {
+        if !settings.contains(&format!("127.0.0.1:{port}\"")) {
+            problems.push(format!("{DEVCONTAINER}: nothing listens on {port} by default (config/default.toml)"));
+        }
+        if container["portsAttributes"][port.to_string()]["label"].is_null() {
+            problems.push(format!("{DEVCONTAINER}: the port {port} has no label"));
+        }
+    }
+    problems
+}
+
+#[test]
+fn forms_are_such_as_github_shows() {
+    let paths: Vec<String> = tracked().into_iter().filter(|path| path.starts_with(".github/ISSUE_TEMPLATE/")).collect();
+    let forms: Vec<&String> = paths.iter().filter(|path| !path.ends_with("/config.yml")).collect();
+    assert!(forms.len() >= 2 && paths.len() > forms.len(), "{paths:?}");
+    none(&forms.iter().flat_map(|path| form_problems(path, &text(path))).collect::<Vec<_>>());
+    let bug = text(".github/ISSUE_TEMPLATE/bug.yml");
+    let planted = |from: &str, to: &str| form_problems("bug.yml", &bug.replacen(from, to, 1));
+    named(&planted("name: ", "title: "), "no name");
+    named(&planted("id: steps", "id: happened"), "`happened` is missing or another");
+    named(&planted("options: [", "choices: ["), "type `dropdown` without");
+    named(&planted("label: Version", "text: Version"), "`version` has no label");
+}
+
+#[test]
+fn every_yaml_file_of_github_can_be_read() {
+    let paths: Vec<String> = tracked().into_iter().filter(|path| path.starts_with(".github/")).collect();
+    for path in paths.iter().filter(|path| path.ends_with(".yml") || path.ends_with(".yaml")) {
+        assert!(yaml(path, &text(path)).is_object(), "{path} says nothing");
+    }
+    assert!(serde_saphyr::from_str::<Value>("a: 1\na: 2\n").is_err(), "a key that stands twice would pass");
+}
+
+#[test]
+fn what_must_move_together_does() {
+    let file = text(DEPENDABOT);
+    none(&dependabot_problems(&file));
+    let planted = |from: &str, to: &str| dependabot_problems(&file.replacen(from, to, 1));
+    named(&planted("- tracing-opentelemetry", "- tracing"), "tracing-opentelemetry could move without");
+    named(&planted("- tonic*", "- to*"), "tokio is no member");
+    named(&planted("/deploy, ", ""), "docker /deploy");
+    named(&planted("directory: /tests/fuzz", "directory: /fuzz"), "cargo /tests/fuzz");
+}
+
+#[test]
+fn every_feature_is_compiled_with_and_without_the_others() {
+    let workflow = text(CI);
+    none(&feature_problems(&workflow));
+    named(&feature_problems(&workflow.replace("heap-profile", "heap")), "never compiles `heap-profile`");
+    named(&feature_problems(&workflow.replace("heap-profile", "heap")), "no feature `heap`");
+    named(&feature_problems(&workflow.replacen("          - \"\"\n", "", 1)), "without any feature");
+}
+
+#[test]
+fn the_devcontainer_is_what_the_image_is_built_with() {
+    let (dockerfile, json) = (text(".devcontainer/Dockerfile"), text(DEVCONTAINER));
+    none(&devcontainer_problems(&dockerfile, &json));
+    named(&devcontainer_problems(&dockerfile.replace("rust:1", "rust:0"), &json), "the image from");
+    named(&devcontainer_problems(&dockerfile, &json.replace("[8080,", "[8081,")), "nothing listens on 8081");
+    named(&devcontainer_problems(&dockerfile, &json.replace("\"dev\"", "\"root\"")), "does not run as root");
+}
