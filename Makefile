@@ -81,6 +81,8 @@ deny: ## Check licences, bans and advisories of all crates (installs cargo-deny)
 
 strip-example: ## Take the example out, for good: src/shop and all that is about it
 	@exec scripts/strip-example.sh
+prr: ## What keeps this from production: what is still the template's, unset or untried; STRICT=1, JSON=1
+	@STRICT="$(STRICT)" JSON="$(JSON)" exec scripts/prr.sh
 
 clean-local: ## Throw away the data and packages under .local/
 	@scripts/services.sh down run; scripts/services.sh down test; rm -rf .local

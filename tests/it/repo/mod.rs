@@ -8,6 +8,7 @@ mod features;
 mod fuzz;
 mod habits;
 mod layering;
+mod prr;
 mod runbook;
 mod schema;
 pub mod semconv;
