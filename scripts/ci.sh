@@ -13,7 +13,7 @@ step() {
 step 'browser for the documentation test'
 CHROMIUM=$(scripts/tools.sh chromium)
 export CHROMIUM
-step 'jq for the log lines of docs/queries.md'
+step 'jq for the log lines of docs/queries.md and docs/tour.md'
 scripts/tools.sh jq
 step 'licences, bans and sources of all crates (advisories need the network: the workflow)'
 deny=$(scripts/tools.sh cargo-deny)
@@ -34,6 +34,8 @@ step 'make drill: each alert, its runbook and its end on a running stack'
 make --no-print-directory drill
 step 'make run, walked as a newcomer would'
 scripts/walk.sh
+step 'docs/tour.md, each command and what it prints'
+scripts/tour.sh
 step 'the promises of make run, each tried'
 scripts/selftest.sh
 step 'make schemathesis'
