@@ -70,6 +70,9 @@ down: ## Stop the containers; the data stays
 traffic: ## Send requests to all routes, faults included: ADDRESS=http://127.0.0.1:8080 FOR=60 RATE=20
 	@exec scripts/traffic.sh
 
+new-resource: ## Add a resource with routes, table, metrics, panel and tests: NAME=invoices, SINGULAR=invoice
+	@NAME="$(NAME)" SINGULAR="$(SINGULAR)" DOMAIN="$(DOMAIN)" DOCS="$(DOCS)" exec scripts/new-resource.sh
+
 migrate: ## Apply missing migrations to DATABASE_MIGRATION_URL
 	@cargo run --locked --quiet --bin keel -- migrate
 

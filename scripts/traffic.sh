@@ -21,8 +21,8 @@ readonly PATIENCE=8
 
 BODY='' ROUND=0
 
-# What an example domain adds, if there is one.
-example_round() { :; }
+# What the domain adds: each file beside this one puts the name of its round here.
+EXAMPLE_ROUNDS=()
 for example in "$library"/traffic-*.sh; do
   # shellcheck source=/dev/null
   [[ ! -f $example ]] || source "$example"
@@ -45,7 +45,9 @@ main() {
   while (($(clock) < END)); do
     ROUND=$((ROUND + 1))
     platform_round
-    example_round
+    for round in "${EXAMPLE_ROUNDS[@]}"; do
+      "$round"
+    done
   done
   wait
   report

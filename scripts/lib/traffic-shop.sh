@@ -3,8 +3,9 @@
 # Sourced by traffic.sh if it is there; gone with the example.
 
 ORDER_ID='' PRODUCT_ID='' USER_ID=''
+EXAMPLE_ROUNDS+=(shop_round)
 
-example_round() {
+shop_round() {
   shop_of "$ACME_WRITE_KEY" EUR
   every 2 || shop_of "$GLOBEX_WRITE_KEY" USD
 }
