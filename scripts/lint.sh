@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 cargo fmt --check
 cargo clippy --locked --all-targets --quiet -- -D warnings
-scripts=(scripts/*.sh scripts/lib/*.sh scripts/hooks/* .ci/run runbooks/env.sh deploy/*.sh deploy/postgres/init.sh)
+scripts=(scripts/*.sh scripts/*/*.sh scripts/hooks/* .ci/run runbooks/env.sh deploy/*.sh deploy/postgres/init.sh)
 for script in "${scripts[@]}"; do
   bash -n "$script"
 done

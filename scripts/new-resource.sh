@@ -10,8 +10,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 readonly TEMPLATES=$SCRIPTS/new-resource
-# As a column or a table these would need quotes everywhere (Postgres's reserved words that end with s, or might be a
-# singular that is given).
+# As the name of a table these would need quotes everywhere.
 readonly SQL_WORDS=" all analyse analyze and any array as asc both case cast check collate column constraint create \
 current_date default desc distinct do else end except false fetch for foreign from grant group having in initially \
 intersect into lateral leading limit not null offset on only or order placing primary references returning select \
@@ -23,13 +22,15 @@ try type typeof unsafe unsized use virtual where while yield "
 readonly OWN_WORDS=" acme app body broken caller change changes checks counted created cursor domain error expected field \
 fields first given globex header id json key label limit line lines list metrics model name names note number numbers \
 outcome page patch patches path platform query refused request response result router shared span spans state store \
-tenant text theirs tx unknown value window written "
+tenant test tests text theirs tx unknown value window written "
 
 main() {
   cd "$ROOT"
   read_name
   find_domain
   refuse_what_exists
+  refuse_keywords
+  say "many: $PLURAL, one: $SINGULAR (SINGULAR=… if it is another word)"
   write_files
   add_lines
   add_panel
@@ -54,19 +55,23 @@ read_name() {
     die "NAME=$name: a resource is named by its plural (invoices); if it is one, say of what: SINGULAR=invoice"
   [[ $SINGULAR =~ ^[a-z][a-z0-9]*(_[a-z0-9]+)*$ ]] || die "SINGULAR=$SINGULAR: lower-case words, joined by hyphens"
   [[ $SINGULAR != "$PLURAL" ]] || die "SINGULAR=$SINGULAR is the plural too: one and many need two names"
-  local word
+}
+
+refuse_keywords() {
+  local word other="take another name"
+  [[ $SQL_WORDS != *" $PLURAL "* ]] || die "'$PLURAL' is a keyword of SQL: $other"
   for word in "$PLURAL" "$SINGULAR"; do
-    [[ $SQL_WORDS != *" $word "* ]] || die "'$word' is a keyword of SQL: take another name"
-    [[ $RUST_WORDS != *" $word "* ]] || die "'$word' is a keyword of Rust: take another name"
-    [[ $OWN_WORDS != *" $word "* ]] || die "'$word' is what the written code calls something of its own: take another name"
+    [[ $word != "$SINGULAR" ]] || other="take another name, or SINGULAR=…"
+    [[ $RUST_WORDS != *" $word "* ]] || die "'$word' is a keyword of Rust: $other"
+    [[ $OWN_WORDS != *" $word "* ]] || die "'$word' is what the written code calls something of its own: $other"
   done
 }
 
 singular_of() {
   case $1 in
     *ies) printf '%sy' "${1%ies}" ;;
-    *sses | *shes | *ches | *xes | *zes) printf '%s' "${1%es}" ;;
-    *ss | *us | *is) ;;
+    *sses | *shes | *ches | *xes) printf '%s' "${1%es}" ;;
+    *ss | *us | *is | *ews) ;;
     *s) printf '%s' "${1%s}" ;;
   esac
 }

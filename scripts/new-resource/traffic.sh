@@ -11,7 +11,7 @@ widgets_round() {
   WIDGET_ID=$(id)
   # Refused, or the time is up.
   [[ -n $WIDGET_ID ]] || return 0
-  send POST '/v1/widgets' "$key" "$widget"                               # 409: the number is taken
+  send POST '/v1/widgets' "$key" "$widget"  # 409: the number is taken
   send GET '/v1/widgets?limit=20' "$key"
   send GET '/v1/widgets/{widget_id}' "$key"
   send PATCH '/v1/widgets/{widget_id}' "$key" '{"note":"Something to remember"}'

@@ -117,6 +117,7 @@ impl App {
         let pepper = Pepper::new(pepper, config.auth.previous_pepper.as_ref());
         let idempotency = Idempotency::new(&config.idempotency, &registry);
         let (tenants, activity) = (TenantLabels::new(&registry), Activity::default());
+        let outbound = Outbound::build(&config.outbound, telemetry, &registry, &breakers)?;
         let state = shop::State::new(
             &config.shop,
             &shop::Platform {
@@ -124,7 +125,7 @@ impl App {
                 pepper: &pepper,
                 caches: &Caches::new(redis.clone(), &config.redis.key_prefix, config.http.request_timeout, &registry),
                 idempotency: &idempotency,
-                outbound: &Outbound::build(&config.outbound, telemetry, &registry, &breakers)?,
+                outbound: &outbound,
                 registry: &registry,
                 tenants: &tenants,
                 activity: &activity,
