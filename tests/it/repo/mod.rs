@@ -1,5 +1,6 @@
 //! The rules of the house, as tests: each failure says where to look.
 
+mod adding;
 mod bench;
 mod catalogue;
 pub mod deploy;
