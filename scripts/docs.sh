@@ -8,9 +8,11 @@ keel=${CARGO_TARGET_DIR:-target}/debug/keel
 "$keel" openapi >docs/openapi.json
 "$keel" config reference >docs/configuration.md
 "$keel" catalogue --markdown >docs/telemetry.md
-# deploy/grafana/source -> deploy/grafana/dashboards, deploy/prometheus/rules and docs/drills.md -> docs/alerts*.md
-cargo test --locked --quiet --test it -- --ignored --exact \
-  repo::deploy::dashboards::write_the_dashboards repo::deploy::alerts::write_the_alerts >/dev/null
+# deploy/grafana/source -> deploy/grafana/dashboards, deploy/prometheus/rules and docs/drills.md -> docs/alerts*.md,
+# docs/adding -> docs/ADDING.md
+cargo test --locked --quiet --test it -- --ignored --exact repo::deploy::dashboards::write_the_dashboards \
+  repo::deploy::alerts::write_the_alerts repo::adding::write_the_recipes >/dev/null
 # deploy/prometheus/rules -> deploy/kubernetes/components/monitoring
 scripts/manifests.sh write
-echo "keel: docs/{openapi.json,configuration.md,telemetry.md,alerts*.md}, dashboards and PrometheusRules are fresh"
+echo "keel: docs/{openapi.json,configuration.md,telemetry.md,alerts*.md}, the diffs of docs/ADDING.md, dashboards and" \
+  "PrometheusRules are fresh"
