@@ -68,6 +68,7 @@ pub struct App {
     idempotency: Idempotency,
     tenants: TenantLabels,
     activity: Activity,
+    outbound: Outbound,
     state: shop::State,
 }
 
@@ -155,6 +156,7 @@ impl App {
             idempotency,
             tenants,
             activity,
+            outbound,
             state,
         })
     }
@@ -180,7 +182,7 @@ impl App {
             .merge(docs::router(&api, &http.base_path))
             .merge(admin::public_probes(self.health.clone()));
         if faults.enabled {
-            routes = routes.merge(faults::router(self.db.clone()));
+            routes = routes.merge(faults::router(self.db.clone(), self.outbound.dependency("faults")));
         }
         let observe = Observe::new(&self.telemetry, &self.registry, &self.tenants, http, &self.gate);
         let quotas = self.redis.as_ref().map(|redis| Quotas::new(redis, &self.config.redis.key_prefix));

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::{Router, extract::State, routing::post};
 use parking_lot::Mutex;
+use reqwest::{Method, Url, header::HeaderMap};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -22,6 +23,7 @@ use crate::{
             auth::{Caller, Write},
             extract::{Json, Query},
         },
+        outbound::{Call, Dependency},
     },
     section,
 };
@@ -47,6 +49,7 @@ const MOST_TIME: Duration = Duration::from_secs(30);
 const MOST_QUERIES: u32 = 200;
 const MOST_JOBS: u32 = 1_000;
 const MOST_MEMORY_MIB: usize = 256;
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 static LEAKED: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
@@ -82,7 +85,14 @@ struct Queued {
     fail: bool,
 }
 
-pub fn router(db: Db) -> Router {
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct At {
+    port: u16,
+}
+
+/// `dependency` is who `call` says that it calls.
+pub fn router(db: Db, dependency: Dependency) -> Router {
     Router::new()
         .route("/v1/faults/error", post(error))
         .route("/v1/faults/panic", post(panic))
@@ -93,6 +103,7 @@ pub fn router(db: Db) -> Router {
         .route("/v1/faults/lock", post(lock))
         .route("/v1/faults/leak", post(leak))
         .route("/v1/faults/jobs", post(queue))
+        .route("/v1/faults/call", post(call).with_state(dependency))
         .with_state(db)
 }
 
@@ -154,6 +165,25 @@ async fn queue(State(db): State<Db>, caller: Caller<Write>, Query(wanted): Query
     }
     tx.commit().await?;
     Ok(Json(json!({"queued": n})))
+}
+
+/// Calls whoever listens at a port of this machine, as a domain calls a service it depends on. Its failure is not
+/// this request's: what came of the call is the answer.
+async fn call(State(dependency): State<Dependency>, _: Caller<Write>, Query(at): Query<At>) -> Result<Json<Value>> {
+    let url = Url::parse(&format!("http://127.0.0.1:{}/", at.port)).map_err(Error::internal)?;
+    let call = Call {
+        method: Method::GET,
+        url,
+        template: "/",
+        headers: HeaderMap::new(),
+        body: None,
+        timeout: CALL_TIMEOUT,
+        idempotent: false,
+    };
+    Ok(Json(match dependency.call(&call).await {
+        Ok(answer) => json!({"status": answer.status}),
+        Err(failure) => json!({"failure": failure.to_string()}),
+    }))
 }
 
 async fn leak(_: Caller<Write>, Query(amount): Query<Amount>) -> Json<Value> {

@@ -19,6 +19,7 @@ mod one_id;
 mod options;
 mod otel_variables;
 mod otlp;
+mod outbound;
 mod quota;
 mod rotation;
 mod safety;
