@@ -59,8 +59,7 @@ fn plan() -> Plan {
 #[ignore = "make dashboards-check"]
 async fn every_query_of_every_dashboard_and_of_the_cheat_sheets_answers() {
     let mut stack = Stack::start(plan()).await;
-    let webhooks = stack.sandbox.webhooks();
-    let site = Site::new(&stack, &["--webhook-url", &webhooks]);
+    let site = Site::new(&stack);
     let acme = site.acme.clone();
     let mut queries: Vec<Asked> = dashboards::queries(&Tree::checkout())
         .into_iter()
@@ -68,8 +67,8 @@ async fn every_query_of_every_dashboard_and_of_the_cheat_sheets_answers() {
         .collect();
     queries.extend(sheets::promql(&acme));
 
-    let mut traffic = Traffic::start(site);
-    traffic_shop::join(&mut traffic);
+    let traffic = Traffic::start(site);
+    let traffic = traffic_shop::join(traffic, &stack);
     // In the middle of it, as a deployment does.
     assert_eq!(stack.instances[1].terminate().await, 0, "the drain fits its deadline under this traffic");
     stack.instances[1].restart().await;
@@ -109,7 +108,8 @@ fn by_products(stack: &Stack, traffic: &Traffic, tenant: &Tenant) -> Vec<String>
     }
     let tally = traffic.tally();
     let met = |status: &u16| tally.keys().any(|what| what.ends_with(&format!(" {status}")));
-    let expected = EXPECTED.iter().chain(&traffic_shop::EXPECTED);
+    let expected = EXPECTED.iter();
+    let expected = expected.chain(&traffic_shop::EXPECTED);
     problems.extend(expected.filter(|status| !met(status)).map(|status| format!("the traffic met no {status}")));
     problems
 }

@@ -1,5 +1,5 @@
-//! A busy day in a minute: what users, mistakes and faults do to the platform's routes, on all instances. What the
-//! example adds is in `traffic_shop`.
+//! A busy day in a minute: what users, mistakes and faults do to the platform's routes, on all instances.
+//! What the example adds is in `traffic_shop`.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -23,18 +23,20 @@ pub struct Site {
     /// Asks more than its limit allows.
     flood: Tenant,
     instances: Vec<Client>,
+    /// Where somebody listens whom the service can call.
+    neighbour: u16,
     /// Answers by what was asked and status; status 0 is none.
     tally: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl Site {
-    /// `more` are arguments of `keel tenant create`.
-    pub fn new(stack: &Stack, more: &[&str]) -> Self {
+    pub fn new(stack: &Stack) -> Self {
         Self {
-            acme: stack.tenant("acme", more),
-            globex: stack.tenant("globex", more),
+            acme: stack.tenant("acme", &[]),
+            globex: stack.tenant("globex", &[]),
             flood: stack.tenant("flood", &[]),
             instances: stack.instances.iter().map(|instance| instance.client.clone()).collect(),
+            neighbour: stack.instances[0].scraped.port(),
             tally: Arc::default(),
         }
     }
@@ -144,6 +146,8 @@ async fn slow(site: Site, turn: usize) {
     for fault in ["slow-query?ms=400", "n-plus-one?n=40", "sleep?ms=300", "cpu?ms=50", "leak?mib=1"] {
         site.fault(turn, fault).await;
     }
+    // One that answers, and one that is gone.
+    site.fault(turn, &format!("call?port={}", [site.neighbour, 1][turn % 2])).await;
     // The second waits for the first one's lock, in vain.
     tokio::join!(site.fault(turn, "lock?ms=1500"), site.fault(turn, "lock?ms=1500"));
     // Past the deadline of a request.

@@ -5,16 +5,22 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::traffic::{Site, Traffic};
+use crate::support::stack::Stack;
 
 /// What it has to meet besides what the platform's traffic meets.
 pub const EXPECTED: [u16; 6] = [201, 202, 204, 402, 409, 422];
 
 /// Adds it to what is going on.
-pub fn join(traffic: &mut Traffic) {
+pub fn join(mut traffic: Traffic, stack: &Stack) -> Traffic {
+    // Where confirmations go.
+    for slug in ["acme", "globex"] {
+        stack.tenant(slug, &["--if-not-exists", "--webhook-url", &stack.shop.webhooks()]);
+    }
     traffic.every(200, looks);
     traffic.every(300, buys);
     traffic.every(1_500, fails_to_pay);
     traffic.every(1_000, signs_up);
+    traffic
 }
 
 async fn post(site: &Site, turn: usize, path: &str, body: &Value) -> Option<Value> {

@@ -23,6 +23,9 @@ pub struct Drill {
     pub inject: String,
     pub expect: Expect,
     pub diagnose: Vec<Look>,
+    /// What else the runbook has to say, once the cause is named: steps that lead elsewhere, mitigations for another cause.
+    #[serde(default)]
+    pub also: Vec<Look>,
     pub mitigate: Mitigate,
     pub heal: Option<String>,
     pub verify: Look,
@@ -69,7 +72,8 @@ pub struct Settings {
 pub enum Load {
     #[default]
     Steady,
-    Orders,
+    /// Steady, and what the domain lives by besides.
+    Business,
     None,
 }
 
@@ -133,7 +137,7 @@ impl Drill {
     }
 
     fn looks(&self) -> impl Iterator<Item = &Look> {
-        self.diagnose.iter().chain([&self.verify])
+        self.diagnose.iter().chain(&self.also).chain([&self.verify])
     }
 
     /// Every block that it names, with what it fills in.
@@ -189,6 +193,8 @@ fn a_drill_is_read() {
     assert_eq!((drill.severity, drill.traffic, drill.warm_up), (Severity::Page, Load::Steady, 10));
     assert_eq!(drill.blocks(), ["4.1", "6", "5.1"]);
     assert_eq!(Drill::parse("X-frozen", GOOD).unwrap().name, "X-frozen");
+    let also = "also: [{block: '4.2', match: 'x'}]\nmitigate:";
+    assert_eq!(Drill::parse("X", &GOOD.replace("mitigate:", also)).unwrap().blocks(), ["4.1", "4.2", "6", "5.1"]);
     Drill::parse("X", &GOOD.replace("'0'", "'^${KEY_ID}$'")).unwrap();
 }
 

@@ -8,7 +8,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{file::Load, shop, site::Site};
+use super::{file::Load, site::Site};
+use super::{shop, traffic_shop};
 use crate::support::stack::{ENVIRONMENT, daemon::program};
 
 const SECONDS: u64 = 3 * 24 * 3_600 / super::scale::FACTOR;
@@ -17,19 +18,20 @@ const STEP: u64 = 2;
 
 /// Recorded series and their value in good times.
 fn series(load: Load) -> Vec<(&'static str, f64)> {
-    let requests = match load {
-        Load::None => return Vec::new(),
-        Load::Steady => 22.5,
-        Load::Orders => 27.5,
-    };
-    let mut series = vec![
+    if load == Load::None {
+        return Vec::new();
+    }
+    let requests = 12.5;
+    let requests = requests + traffic_shop::requests(load);
+    [
         ("job_environment:http_server_requests:rate5m", requests),
         ("job_environment:http_server_errors:rate5m", 0.0),
         ("job_environment:http_server_answered:rate5m", requests),
         ("job_environment:http_server_slow:rate5m", 0.0),
-    ];
-    series.extend(shop::past(load));
-    series
+    ]
+    .into_iter()
+    .chain(shop::past(load))
+    .collect()
 }
 
 /// Fills the directory of Prometheus' data, which does not run.

@@ -30,5 +30,5 @@ pub async fn sandbox(
 
 /// What is recorded of it, and its value in good times.
 pub fn past(load: Load) -> Vec<(&'static str, f64)> {
-    vec![("job_environment:shop_orders_paid:rate5m", if load == Load::Orders { 5.0 } else { 0.0 })]
+    vec![("job_environment:shop_orders_paid:rate5m", if load == Load::Business { 5.0 } else { 0.0 })]
 }

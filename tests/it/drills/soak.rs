@@ -10,7 +10,7 @@ pub const NAME: &str = "soak";
 const HOUR: Duration = Duration::from_secs(3_600 / super::scale::FACTOR);
 
 pub async fn run(site: &Shared) -> Result<String, String> {
-    let _traffic = run::settle(site, Load::Orders, Duration::from_secs(5)).await?;
+    let _traffic = run::settle(site, Load::Business, Duration::from_secs(5)).await?;
     let (began, starts) = (Instant::now(), site.starts());
     while began.elapsed() < HOUR {
         sleep(Duration::from_millis(250)).await;

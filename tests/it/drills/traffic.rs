@@ -1,5 +1,5 @@
-//! What goes on while a drill runs: the steady requests of three tenants, and floods that a drill asks for. Routes of
-//! the example are in `traffic_shop`.
+//! What goes on while a drill runs: the steady requests of three tenants, and floods that a drill asks for.
+//! Routes of the example are in `traffic_shop`.
 
 use std::{
     sync::{
@@ -14,7 +14,8 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinSet, time};
 
-use super::{file::Load, traffic_shop};
+use super::file::Load;
+use super::traffic_shop;
 use crate::support::client::Client;
 
 /// More than this at once is not steady: then the service is slow, and a turn is left out.
@@ -47,7 +48,7 @@ impl Visitors {
 /// The steady part, until dropped.
 pub struct Traffic {
     tasks: JoinSet<()>,
-    visitors: Visitors,
+    pub visitors: Visitors,
 }
 
 impl Traffic {
@@ -57,16 +58,9 @@ impl Traffic {
             traffic.every(80, |visitors, turn| async move {
                 Visitors::send(visitors.request(turn, Method::GET, "/v1/tenant")).await;
             });
-            traffic_shop::steady(&mut traffic);
         }
-        if load == Load::Orders {
-            traffic_shop::orders(&mut traffic).await;
-        }
+        traffic_shop::join(&mut traffic, load).await;
         traffic
-    }
-
-    pub fn visitors(&self) -> Visitors {
-        self.visitors.clone()
     }
 
     /// Begins this once every so many milliseconds, whether the one before has ended or not.

@@ -4,13 +4,34 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::traffic::{Traffic, Visitors};
+use super::{
+    file::Load,
+    traffic::{Traffic, Visitors},
+};
 
 /// Enough for any drill.
 const STOCK: u32 = 1_000_000;
 
+/// Requests a second that this adds.
+pub fn requests(load: Load) -> f64 {
+    match load {
+        Load::None => 0.0,
+        Load::Steady => 8.0,
+        Load::Business => 13.0,
+    }
+}
+
+pub async fn join(traffic: &mut Traffic, load: Load) {
+    if load != Load::None {
+        steady(traffic);
+    }
+    if load == Load::Business {
+        orders(traffic).await;
+    }
+}
+
 /// About four writes and four reads a second.
-pub fn steady(traffic: &mut Traffic) {
+fn steady(traffic: &mut Traffic) {
     traffic.every(500, |visitors, turn| async move {
         let Some(product) = product(&visitors, turn, 10).await else { return };
         let path = format!("/v1/products/{product}");
@@ -24,8 +45,8 @@ pub fn steady(traffic: &mut Traffic) {
 }
 
 /// Five orders a second, of one product of each tenant.
-pub async fn orders(traffic: &mut Traffic) {
-    let visitors = traffic.visitors();
+async fn orders(traffic: &mut Traffic) {
+    let visitors = traffic.visitors.clone();
     let mut products = Vec::new();
     for turn in 0..visitors.keys.len() {
         products.push(product(&visitors, turn, STOCK).await.expect("a product to order"));

@@ -1,5 +1,6 @@
-//! The service as it runs for its users, and what watches it: instances of the built binary, the example's sandbox,
-//! Prometheus, the exporters of Postgres and Redis, a collector and a Sentry. All of it ends with its owner.
+//! The service as it runs for its users, and what watches it: instances of the built binary, Prometheus, the exporters
+//! of Postgres and Redis, a collector and a Sentry. All of it ends with its owner.
+//! What the example adds is in `shop`.
 //!
 //! The programs that are not ours come from `PROMETHEUS`, `POSTGRES_EXPORTER` and `REDIS_EXPORTER`, which the scripts
 //! set.
@@ -71,7 +72,7 @@ pub struct Stack {
     pub collector: Collector,
     pub sentry: SentryServer,
     pub variables: BTreeMap<String, String>,
-    pub sandbox: shop::Sandbox,
+    pub shop: shop::Sandbox,
     _exporters: Exporters,
     database: String,
     _directory: TempDir,
@@ -88,7 +89,7 @@ impl Stack {
         }
         variables.insert("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), collector.endpoint.clone());
         variables.insert("SENTRY_DSN".to_owned(), sentry.dsn());
-        let sandbox = shop::Sandbox::start(&mut variables).await;
+        let shop = shop::Sandbox::start(&mut variables).await;
         variables.extend(plan.settings.into_iter().map(|(name, value)| (name.to_owned(), value)));
         let mut instances = Vec::new();
         for _ in 0..plan.instances {
@@ -109,7 +110,7 @@ impl Stack {
             collector,
             sentry,
             variables,
-            sandbox,
+            shop,
             _exporters: exporters,
             database,
             _directory: directory,
