@@ -31,7 +31,7 @@ PSQL=${PSQL:-scripts/up.sh compose exec -T postgres psql --no-psqlrc --username 
 PSQL_OWNER=${PSQL_OWNER:-scripts/up.sh compose exec -T postgres psql --no-psqlrc --username keel_owner keel}
 # redis-cli with the password; empty: that of compose.
 REDISCLI=${REDISCLI:-}
-# start, stop or restart of what is named behind it: keel, postgres, redis, prometheus … or one instance.
+# start, stop, restart or kill of what is named behind it: keel, postgres, redis, prometheus … or one instance.
 PART=${PART:-scripts/up.sh compose}
 # A line for each instance: name, addresses, state.
 PROCESSES=${PROCESSES:-scripts/up.sh compose ps keel}
@@ -120,7 +120,7 @@ redisq() {
   fi
 }
 
-# part start|stop|restart <name>: one process or service of the stack.
+# part start|stop|restart|kill <name>: one process or service of the stack.
 part() {
   $PART "$@"
 }

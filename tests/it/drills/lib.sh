@@ -134,7 +134,7 @@ pid_of() {
 }
 
 # signal <name> <process>: STOP, CONT, KILL … to postgres (all of it), redis, prometheus, alertmanager, collector,
-# instance-1, log-reader-1, postgres-exporter, redis-exporter, sandbox.
+# instance-1, log-reader-1, postgres-exporter, redis-exporter; and with shop, sandbox.
 signal() {
   ask "signal/$1/$2"
 }
@@ -164,8 +164,10 @@ start_redis() {
   "$KEEL_DRILL_SERVICES" start "${KEEL_DRILL_LANE##*/}" redis
 }
 
-# proxy <name> on|refuse|swallow|reset|slow <ms>|old-only: what stands before postgres, redis, payments, collector and
-# public. `swallow` takes everything and answers nothing; with `old-only` new connections work.
+# proxy <name> on|refuse|swallow|reset|slow <ms>|old-only: what stands before postgres, redis, collector, public, and
+# before the dependency at port $DRILL_DEPENDENCY that `POST /v1/faults/call` calls.
+# Before the sandbox of shop it is called payments.
+# `swallow` takes everything and answers nothing; with `old-only` new connections work.
 proxy() {
   ask "proxy/$1/$2${3:+/$3}"
 }
@@ -207,7 +209,7 @@ redis_cli() {
 
 # --- Used by the runner and by runbooks/env.sh, not by drills -------------------------------------------------------
 
-# start|stop|restart <service>, as compose has them.
+# start|stop|restart|kill <service>, as compose has them.
 part_of_the_stack() {
   local action=$1 name number
   shift
@@ -235,7 +237,7 @@ processes_of_the_service() {
   for number in 1 2; do
     pid=$(instance "$number" 2>/dev/null || true)
     printf 'keel-%s %s pid %s\n' "$number" "$(admin_of "$number")" \
-      "${pid:-- not running}$([[ -z $pid ]] || ps -o ' %s,' -o etime= -p "$pid" 2>/dev/null | tail -n1)"
+      "${pid:-- not running}$([[ -z $pid ]] || ps -o state= -o etime= -p "$pid" | sed 's/^/, /; s/  */ /g')"
   done
 }
 

@@ -28,7 +28,7 @@ use std::{
     process::Command,
 };
 
-use axum::{Router, http::header};
+use axum::{Router, http::header, routing::get};
 
 use crate::{repo, support::services::variable};
 use file::{Drill, Settings};
@@ -138,6 +138,11 @@ async fn one(root: &Path, exercise: &Exercise, site: &mut Option<Shared>) -> Res
     }
 }
 
+/// What one says of itself that has sent all it got.
+const COLLECTOR_METRICS: &str = "otelcol_exporter_queue_size{exporter=\"otlp\"} 0
+otelcol_exporter_send_failed_spans{exporter=\"otlp\"} 0
+";
+
 /// A process that takes what is exported, so that it can be frozen: this binary, as the test below.
 fn collector(address: SocketAddr) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -152,7 +157,10 @@ async fn a_collector_for_drills() {
     // Whoever runs all ignored tests has no use for it.
     let Ok(address) = std::env::var(COLLECTOR) else { return };
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-    let router = Router::new().fallback(async || ([(header::CONTENT_TYPE, "application/x-protobuf")], ""));
+    let metrics = get(async || COLLECTOR_METRICS);
+    let router = Router::new()
+        .route("/metrics", metrics)
+        .fallback(async || ([(header::CONTENT_TYPE, "application/x-protobuf")], ""));
     axum::serve(listener, router).await.unwrap();
 }
 

@@ -65,7 +65,11 @@ async fn steps(site: &Shared, drill: &Drill, runbook: &Path) -> Result<String, S
         matches(site, &blocks, look, A_LOOK).await?;
     }
     let named = Instant::now();
+    for look in &drill.also {
+        matches(site, &blocks, look, A_LOOK).await?;
+    }
 
+    let mitigated = Instant::now();
     if let Some(id) = &drill.mitigate.block {
         let ran = block(site, &blocks, id, &drill.mitigate.with).await?;
         ran.map_err(|told| format!("the mitigation {id} failed:\n{told}"))?;
@@ -79,13 +83,13 @@ async fn steps(site: &Shared, drill: &Drill, runbook: &Path) -> Result<String, S
     let limit = Duration::from_secs(drill.recovered_within);
     matches(site, &blocks, &drill.verify, limit).await?;
     let wanted = format!("{} is resolved within {} s of the mitigation", drill.alert, drill.recovered_within);
-    let recovered = until(site, drill, named + limit, &wanted, async || resolved(site, drill).await).await?;
+    let recovered = until(site, drill, mitigated + limit, &wanted, async || resolved(site, drill).await).await?;
 
     let restarts = site.starts().iter().zip(&starts).map(|(now, then)| now - then).sum();
     if restarts > 0 && !drill.restarts {
         return Err(format!("instances were started or ended {restarts} times, and `restarts` does not allow it"));
     }
-    Ok(report::row(drill, &Times { injected, arrived, named, mitigated: named, recovered, restarts }))
+    Ok(report::row(drill, &Times { injected, arrived, named, mitigated, recovered, restarts }))
 }
 
 /// A Prometheus that has seen only good days, then this traffic for so long; nothing may fire.
@@ -254,7 +258,10 @@ fn sql(block: &Block, values: &BTreeMap<String, String>) -> String {
 async fn evaluated(site: &Shared, with: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
     let mut values = BTreeMap::new();
     for (name, value) in with {
-        let script = format!("source \"$DRILL_LIB\"\nvalue=\"{value}\"\nprintf '%s' \"$value\"");
+        // What a command says besides its answer is no part of that.
+        let errors = "\"$DRILL_DIRECTORY/with.errors\"";
+        let look = format!("{{ value=\"{value}\"; }} 2>{errors} || {{ cat {errors}; exit 1; }}");
+        let script = format!("source \"$DRILL_LIB\"\n{look}\nprintf '%s' \"$value\"");
         let ran = site.shell.run("with", &script, &BTreeMap::new(), A_COMMAND).await;
         if !ran.succeeded() || ran.output.is_empty() {
             return Err(format!("{name}: \"{value}\" has no value:\n{}", ran.told()));

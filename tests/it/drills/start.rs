@@ -51,6 +51,8 @@ fn usual(settings: &Settings) -> BTreeMap<String, String> {
         ("APP__LIFECYCLE__DRAIN_DELAY", "500ms"),
         ("APP__JOBS__BACKOFF", "100ms"),
         ("OTEL_BSP_SCHEDULE_DELAY", "200"),
+        // The usual ten seconds are longer than five minutes here.
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
     ];
     variables.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
     variables.insert("APP__REDIS__KEY_PREFIX".to_owned(), format!("drill-{}", uuid::Uuid::now_v7()));
@@ -149,6 +151,8 @@ pub async fn start(root: &Path, settings: &Settings) -> Result<Shared, String> {
     super::shop::sandbox(&mut add, &mut proxies, &mut variables, &here).await;
     for (name, upstream) in [
         ("collector", collector),
+        // Whom the service calls for a fault; any that answers will do.
+        ("dependency", collector),
         ("postgres", socket(&variables["DATABASE_URL"])),
         ("redis", socket(&variables["REDIS_URL"])),
     ] {
@@ -216,6 +220,7 @@ pub async fn start(root: &Path, settings: &Settings) -> Result<Shared, String> {
         ("keel", admin.clone()),
         ("postgres", vec![postgres_exporter]),
         ("redis", vec![redis_exporter]),
+        ("otel-collector", vec![collector]),
         ("prometheus", vec![prometheus]),
         ("alertmanager", vec![alertmanager]),
     ];
@@ -256,6 +261,7 @@ pub async fn start(root: &Path, settings: &Settings) -> Result<Shared, String> {
         public: &ways_in,
         direct: &public,
         admin: &admin,
+        dependency: proxies["dependency"][0].address,
         cli: &cli,
     };
     let shell =

@@ -17,6 +17,8 @@ pub struct Facts<'a> {
     pub public: &'a [SocketAddr],
     pub direct: &'a [SocketAddr],
     pub admin: &'a [SocketAddr],
+    /// What the service calls, through its proxy.
+    pub dependency: SocketAddr,
     /// Of the command line, past the proxies.
     pub cli: &'a BTreeMap<String, String>,
 }
@@ -61,6 +63,7 @@ pub fn variables(facts: &Facts) -> BTreeMap<String, String> {
         ("DRILL_PUBLIC", joined(facts.public)),
         ("DRILL_DIRECT", joined(facts.direct)),
         ("DRILL_ADMIN", joined(facts.admin)),
+        ("DRILL_DEPENDENCY", facts.dependency.port().to_string()),
         ("DATABASE_ADMIN_URL", admin_url.clone()),
         ("DATABASE_OWNER_URL", owner_url.clone()),
         ("REDIS_URL", facts.cli["REDIS_URL"].clone()),

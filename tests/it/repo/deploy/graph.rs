@@ -4,6 +4,7 @@
 mod cluster;
 mod commands;
 mod form;
+mod ran;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,6 +2,7 @@
 
 use super::{
     Files, alerts_have_all, commands, form::runbooks_have_their_form, metrics_are_shown, nothing_without_alert,
+    ran::every_block_is_run,
 };
 use crate::repo::deploy::none;
 
@@ -41,6 +42,11 @@ fn every_metric_of_an_alert_is_on_a_panel() {
 #[test]
 fn runbooks_are_built_alike() {
     none(&runbooks_have_their_form(&Files::checkout()));
+}
+
+#[test]
+fn every_command_of_a_runbook_is_drilled() {
+    none(&every_block_is_run(&Files::checkout()));
 }
 
 #[test]
@@ -87,6 +93,8 @@ fn a_fault_in_a_runbook_is_caught() {
     caught(runbooks_have_their_form, RUNBOOK, "## 6 Verify", "## 6 Done", "its sections are");
     caught(runbooks_have_their_form, RUNBOOK, "severity: page, ticket", "severity: page", "it says severity");
     caught(runbooks_have_their_form, RUNBOOK, "owner:", "team:", "its front matter has");
+    let fence = "```bash destructive\nkeelctl";
+    caught(runbooks_have_their_form, RUNBOOK, fence, "```bash\nkeelctl", "its fence does not say so");
     caught(
         nothing_without_alert,
         "runbooks/README.md",
@@ -97,4 +105,20 @@ fn a_fault_in_a_runbook_is_caught() {
     for (from, to, named) in commands::FAULTS {
         caught(commands::problems, RUNBOOK, from, to, named);
     }
+}
+
+#[test]
+fn a_command_that_no_drill_runs_is_caught() {
+    let named = "no drill of HttpErrorBudgetBurn runs block 5.9";
+    let new = "5.9 **Something else**.\n\n```bash local\npart restart redis\n```\n\n## 6 Verify";
+    caught(every_block_is_run, RUNBOOK, "## 6 Verify", new, named);
+    caught(every_block_is_run, RUNBOOK, "## 6 Verify", &new.replace("bash local", "sql"), named);
+    caught(every_block_is_run, RUNBOOK, "## 6 Verify", &new.replace("bash local", "sh"), "a block in `sh`");
+    caught(every_block_is_run, RUNBOOK, "## 1 Meaning", "```bash\nam\n```\n\n## 1 Meaning", "without a number");
+    // A drill that names one step less.
+    caught(every_block_is_run, DRILL, "block: \"4.1\"", "block: \"4.4\"", "runs block 4.1");
+    // The number that a step had before the one in front of it went.
+    caught(every_block_is_run, RUNBOOK, "4.4 What the code said", "4.5 What the code said", "runs block 4.5");
+    let drill = "runbooks/drills/platform/RedisUnavailable-frozen.yaml";
+    caught(every_block_is_run, drill, "alert: RedisUnavailable", "alert: RedisGone", "runs block 5.2");
 }
