@@ -29,7 +29,8 @@ rewrite() {
   edit src/app/mod.rs 's/ *&config\.shop,\n//; s/\bshop\b/domain/g'
   edit src/cli/mod.rs 's/mod shop;\n//; s/shop::catalogue/domain::catalogue/; s/ *#\[command\(flatten\)\]\n *Shop\([^\n]*\n//'
   edit tests/it/main.rs 's/mod shop;/mod domain;/'
-  edit tests/it/repo/layering.rs 's/\bshop\b/domain/g; s/the_shop_names/the_domain_names/; s/the_example_reaches/the_domain_reaches/'
+  edit tests/it/repo/layering.rs 's/\bshop\b/domain/g'
+  edit docs/ARCHITECTURE.md 's/shop\/          the domain: [^\n]*/domain\/        what the service is for: begin here/; s/\| \[src\/shop\][^\n]*/| [src\/domain](..\/src\/domain) | what the service is for; `make new-resource` fills it | [mod.rs](..\/src\/domain\/mod.rs) |/'
 }
 
 # Takes the lines with the word out of each file that is left.

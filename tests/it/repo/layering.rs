@@ -30,7 +30,7 @@ fn the_platform_names_nothing_above_it() {
 }
 
 #[test]
-fn the_shop_names_nothing_above_it() {
+fn the_domain_names_nothing_above_it() {
     let all = files(&["src/shop"]);
     none(
         "src/shop is wired in src/app/mod.rs, not the other way round",
@@ -106,7 +106,7 @@ fn opentelemetry_sdks_are_in_telemetry_only() {
 }
 
 #[test]
-fn the_example_reaches_data_through_its_tenant_only() {
+fn the_domain_reaches_data_through_its_tenant_only() {
     let found = naming(&files(&["src/shop"]), &["redis::", "SystemTx", "runtime_pool", "PgPool", "PgConnection"]);
     none("tenant data is behind TenantTx and the typed caches; work that outlives a request is a job", &found);
 }
