@@ -1,7 +1,8 @@
 //! What the pages say against what is there: links and anchors, the commands in `sh` blocks, the names of metrics; in
-//! `queries` the queries. Each check looks at a list of pages and returns what is wrong, so that it can be shown a page
+//! `queries` the queries, in `claims` files, tests and who runs the commands. Each check looks at a list of pages and returns what is wrong, so that it can be shown a page
 //! with a planted fault.
 
+mod claims;
 mod queries;
 
 use std::{
@@ -15,7 +16,7 @@ use super::{File, files, root};
 use crate::support::process;
 
 /// Pages whose metrics must exist; the generated reference is compared as a whole (catalogue.rs).
-const NAMES_METRICS: [&str; 2] = ["docs/observability.md", "docs/scaling.md"];
+const NAMES_METRICS: [&str; 3] = ["docs/cost.md", "docs/observability.md", "docs/scaling.md"];
 /// Beginnings of paths that a command may name.
 const FOLDERS: [&str; 6] = ["scripts/", "deploy/", "docs/", "config/", "migrations/", "runbooks/"];
 
