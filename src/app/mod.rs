@@ -70,6 +70,7 @@ pub struct App {
     activity: Activity,
     outbound: Outbound,
     state: shop::State,
+    more: axum::Router,
 }
 
 /// How long each phase of the start took.
@@ -158,7 +159,15 @@ impl App {
             activity,
             outbound,
             state,
+            more: axum::Router::new(),
         })
+    }
+
+    /// Serves these routes too, in the same layers: what the tests show of the platform needs no domain then.
+    #[must_use]
+    pub fn with_routes(mut self, routes: axum::Router) -> Self {
+        self.more = routes;
+        self
     }
 
     pub fn redis(&self) -> Option<&Redis> {
@@ -173,6 +182,10 @@ impl App {
         &self.db
     }
 
+    pub fn pepper(&self) -> &Pepper {
+        &self.pepper
+    }
+
     /// The public routes in their layers.
     pub(crate) fn service(&self) -> Result<impl layers::Served, String> {
         let Config { http, auth, faults, .. } = &self.config;
@@ -180,7 +193,8 @@ impl App {
         let mut routes = axum::Router::from(tenancy::http::router().with_state(self.db.clone()))
             .merge(axum::Router::from(shop::router().with_state(self.state.clone())))
             .merge(docs::router(&api, &http.base_path))
-            .merge(admin::public_probes(self.health.clone()));
+            .merge(admin::public_probes(self.health.clone()))
+            .merge(self.more.clone());
         if faults.enabled {
             routes = routes.merge(faults::router(self.db.clone(), self.outbound.dependency("faults")));
         }

@@ -12,11 +12,9 @@ use std::{
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::{task::JoinSet, time::sleep};
+use uuid::Uuid;
 
-use super::{
-    Row,
-    fleet::{order, product, random},
-};
+use super::{Row, fleet::random, mix::Mix};
 use crate::support::{
     TestApp,
     client::Tenant,
@@ -26,6 +24,7 @@ use crate::support::{
         get, post,
     },
     services,
+    things::{self, make, thing},
 };
 
 /// Longer than most requests take: some clients leave before the work, some in it, some after it.
@@ -44,24 +43,25 @@ async fn ten_thousand_hangups_leave_no_transaction_open() {
 
 async fn run(full: bool) {
     let hangups: u64 = if full { 10_000 } else { 500 };
-    let app = TestApp::with(&[("APP__FAULTS__ENABLED", "true")]).await;
+    let app = TestApp::with_things(&[("APP__FAULTS__ENABLED", "true")]).await;
     let acme = app.tenant("acme").await;
-    let products = own_products(&app, &acme, "Oak").await;
-    let request = {
+    let paths = own_things(&app, &acme, "oak").await;
+    let with_key = |make: fn(&str) -> Vec<u8>| {
         let key = acme.key.clone();
-        move |number: u64| {
-            let one = &products[number as usize % products.len()];
-            match number % 8 {
-                0 => get("/v1/products?limit=50", &key, "keel"),
-                1 => get("/v1/tenant", &key, "keel"),
-                2 => post("/v1/products", &key, &product("Ash").to_string(), &[]),
-                3 => patch(&key, one, "Oak"),
-                4 | 5 => order(&key, one),
-                6 => post("/v1/faults/lock?ms=3", &key, "", &[]),
-                _ => post("/v1/faults/slow-query?ms=10", &key, "", &[]),
-            }
-        }
+        move |_| make(&key)
     };
+    let key = acme.key.clone();
+    let mix = Mix::default()
+        .with(1, "list", 200, with_key(|key| get(&format!("{}?limit=50", things::PATH), key, "keel")))
+        .with(1, "tenant", 200, with_key(|key| get("/v1/tenant", key, "keel")))
+        .with(1, "thing", 201, with_key(|key| post(things::PATH, key, &thing(&unique()).to_string(), &[])))
+        .with(1, "patch", 200, move |number| patch(&key, &paths[number as usize % paths.len()], number))
+        .with(1, "once", 201, with_key(once))
+        .with(2, "order", 201, crate::shop::chaos::orders(app.running.public, &acme.key).await)
+        .with(1, "lock", 200, with_key(|key| post("/v1/faults/lock?ms=3", key, "", &[])))
+        .with(1, "slow", 200, with_key(|key| post("/v1/faults/slow-query?ms=10", key, "", &[])));
+    let mix = Arc::new(mix);
+    let request = move |number: u64| mix.request(number);
     let started = Instant::now();
     let left = leave(&app, 8, request, hangups).await;
     let ended = Instant::now();
@@ -130,24 +130,26 @@ pub async fn leave(
     leaving.join_all().await.into_iter().sum()
 }
 
-/// Five products with this name.
-pub async fn own_products(app: &TestApp, tenant: &Tenant, name: &str) -> Vec<String> {
-    let mut ids = Vec::new();
-    for _ in 0..5 {
-        let answer = app.post("/v1/products", &tenant.key, &product(name)).await;
-        ids.push(answer.ok(201)["id"].as_str().unwrap().to_owned());
+/// The paths of five things whose names begin with this.
+pub async fn own_things(app: &TestApp, tenant: &Tenant, name: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for number in 0..5 {
+        paths.push(make(app, tenant, &format!("{name} {number}")).await.0);
     }
-    ids
+    paths
 }
 
-/// Gives a product a name.
-pub fn patch(key: &str, product: &str, name: &str) -> Vec<u8> {
+/// Changes a thing.
+pub fn patch(key: &str, path: &str, amount: u64) -> Vec<u8> {
     let headers = [("host", "keel"), ("content-type", "application/json")];
-    exchange::request(
-        "PATCH",
-        &format!("/v1/products/{product}"),
-        key,
-        &headers,
-        json!({"name": name}).to_string().as_bytes(),
-    )
+    exchange::request("PATCH", path, key, &headers, json!({"amount": amount}).to_string().as_bytes())
+}
+
+fn unique() -> String {
+    Uuid::now_v7().to_string()
+}
+
+/// Makes a thing, the first and only with its idempotency key.
+fn once(key: &str) -> Vec<u8> {
+    post(things::ONCE, key, &thing(&unique()).to_string(), &[("idempotency-key", &unique())])
 }

@@ -2,21 +2,21 @@
 //! asserts what holds on any machine; `make chaos` runs all of it at full length, alone, in a release build, and
 //! keeps the table in docs/reliability.md.
 
-mod fleet;
+pub mod fleet;
 mod hangups;
 mod instance;
-mod isolation;
+pub mod mix;
 mod noisy_tenant;
 mod one_connection;
 mod overload;
-mod postgres;
+pub mod postgres;
 mod redis;
 mod restarts;
 mod rounds;
 mod sigterms;
 mod slow_clients;
 mod telemetry;
-mod watch;
+pub mod watch;
 
 use std::io::Write as _;
 

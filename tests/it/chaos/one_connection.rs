@@ -8,11 +8,12 @@ use std::sync::{
 
 use super::{
     Row,
-    hangups::{leave, own_products, patch},
+    hangups::{leave, own_things, patch},
 };
 use crate::support::{
     TestApp,
     harness::{Load, Outcome, Target, get, load::Seen},
+    things,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +29,7 @@ async fn two_tenants_on_one_connection_never_see_each_other_in_50_000_requests()
 
 async fn run(full: bool) {
     let requests: u64 = if full { 50_000 } else { 1_500 };
-    let app = TestApp::with(&[
+    let app = TestApp::with_things(&[
         ("APP__DATABASE__MAX_CONNECTIONS", "1"),
         ("APP__DATABASE__SYSTEM_MAX_CONNECTIONS", "1"),
         // All wait for the one: that is not what is asked here.
@@ -38,22 +39,22 @@ async fn run(full: bool) {
     let mut sides = Vec::new();
     for slug in ["acme", "globex"] {
         let tenant = app.tenant(slug).await;
-        let products = own_products(&app, &tenant, slug).await;
-        sides.push((slug, tenant.key, products));
+        let paths = own_things(&app, &tenant, slug).await;
+        sides.push((slug, tenant.key, paths));
     }
     let sides = Arc::new(sides);
     let request = {
         let sides = Arc::clone(&sides);
         move |number: u64| {
-            let (slug, key, products) = &sides[number as usize % 2];
+            let (_, key, paths) = &sides[number as usize % 2];
             let other = &sides[1 - number as usize % 2].2;
-            let one = number as usize / 10 % products.len();
+            let one = number as usize / 10 % paths.len();
             match number / 2 % 5 {
                 0 => get("/v1/tenant", key, "keel"),
-                1 => get("/v1/products?limit=50", key, "keel"),
-                2 => get(&format!("/v1/products/{}", products[one]), key, "keel"),
-                3 => patch(key, &products[one], slug),
-                _ => get(&format!("/v1/products/{}", other[one]), key, "keel"),
+                1 => get(&format!("{}?limit=50", things::PATH), key, "keel"),
+                2 => get(&paths[one], key, "keel"),
+                3 => patch(key, &paths[one], number),
+                _ => get(&other[one], key, "keel"),
             }
         }
     };

@@ -11,9 +11,10 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     Row,
-    fleet::{Fleet, Instance, SOON, order},
+    fleet::{Fleet, Instance, SOON},
+    mix::Mix,
 };
-use crate::support::harness::{Balancer, Load, Outcome, Report, Target, Until, get, load};
+use crate::support::harness::{Balancer, Load, Outcome, Report, Target, Until, get, load, post};
 
 /// Requests by route and outcome.
 type Tally = Arc<Mutex<BTreeMap<String, u64>>>;
@@ -32,20 +33,27 @@ async fn no_request_of_100_000_fails_over_20_restarts() {
 async fn run(full: bool) {
     let (restarts, requests, rate) = if full { (20, 100_000, 450.0) } else { (3, 600, 80.0) };
     // Ten of the balancer's checks.
-    let fleet = Fleet::new(full, &[("APP__LIFECYCLE__DRAIN_DELAY", "500ms")]).await;
+    let fleet = Fleet::new(full, &[("APP__FAULTS__ENABLED", "true"), ("APP__LIFECYCLE__DRAIN_DELAY", "500ms")]).await;
     let key = fleet.tenant("acme");
     let mut instances: BTreeMap<usize, Instance> = BTreeMap::new();
     for index in 0..2 {
         instances.insert(index, fleet.ready().await);
     }
-    let products = instances[&0].products(&key, "Oak", 20).await;
+    let (reader, writer) = (key.clone(), key.clone());
+    let mix = Mix::default()
+        // Reads are most of it.
+        .with(5, "tenant", 200, move |_| get("/v1/tenant", &reader, "keel"))
+        .with(4, "product", 200, crate::shop::chaos::products(instances[&0].public, &key).await)
+        .with(1, "order", 201, crate::shop::chaos::orders(instances[&0].public, &key).await)
+        .with(1, "lock", 200, move |_| post("/v1/faults/lock?ms=0", &writer, "", &[]));
+    let mix = Arc::new(mix);
     let balancer = Balancer::start(instances.values().map(Instance::backend).collect()).await;
     healthy(&balancer, 2).await;
 
     let tally = Tally::default();
     let loads: Vec<load::Running> = [(true, rate * 0.7), (false, rate * 0.3)]
         .into_iter()
-        .map(|(keep_alive, rate)| start(&balancer, &key, &products, keep_alive, rate, &tally))
+        .map(|(keep_alive, rate)| start(&balancer, &mix, keep_alive, rate, &tally))
         .collect();
     let count = || loads.iter().map(|load| load.look(Report::total)).sum::<u64>();
     let mut codes: BTreeMap<i32, usize> = BTreeMap::new();
@@ -71,7 +79,8 @@ async fn run(full: bool) {
         stale += report.stale;
     }
     let tally = tally.lock().clone();
-    let failed: u64 = tally.iter().filter(|(what, _)| !EXPECTED.contains(&what.as_str())).map(|(_, count)| count).sum();
+    let right = mix.answers();
+    let failed: u64 = tally.iter().filter(|(what, _)| !right.contains(what)).map(|(_, count)| count).sum();
     assert_eq!(tally.values().sum::<u64>(), total);
     let seen = tally.iter().map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>().join(", ");
     Row {
@@ -89,42 +98,18 @@ async fn run(full: bool) {
     fleet.end().await;
 }
 
-const EXPECTED: [&str; 3] = ["tenant 200", "product 200", "order 201"];
-
-fn start(
-    balancer: &Balancer,
-    key: &str,
-    products: &[String],
-    keep_alive: bool,
-    rate: f64,
-    tally: &Tally,
-) -> load::Running {
-    let (key, products, tally) = (key.to_owned(), products.to_vec(), Arc::clone(tally));
-    let target = Target::each(balancer.address, move |number| {
-        let product = &products[number as usize % products.len()];
-        match kind(number) {
-            "order" => order(&key, product),
-            "product" => get(&format!("/v1/products/{product}"), &key, "keel"),
-            _ => get("/v1/tenant", &key, "keel"),
-        }
-    });
+fn start(balancer: &Balancer, mix: &Arc<Mix>, keep_alive: bool, rate: f64, tally: &Tally) -> load::Running {
+    let (asked, mix, tally) = (Arc::clone(mix), Arc::clone(mix), Arc::clone(tally));
+    let target = Target::each(balancer.address, move |number| asked.request(number));
     let load = Load::new(target).connections(16).rate(rate).keep_alive(keep_alive).inspect(move |seen| {
         let outcome = match seen.outcome {
             Outcome::Ok(status @ 200..300) => status.to_string(),
             Outcome::Ok(status) => format!("{status} {}", code(seen.body)),
             Outcome::Failed(failure) => failure.name().to_owned(),
         };
-        *tally.lock().entry(format!("{} {outcome}", kind(seen.number))).or_default() += 1;
+        *tally.lock().entry(format!("{} {outcome}", mix.name(seen.number))).or_default() += 1;
     });
     load.start(Until::Cancelled(tokio_util::sync::CancellationToken::new()))
-}
-
-fn kind(number: u64) -> &'static str {
-    match number % 10 {
-        0 => "order",
-        1..5 => "product",
-        _ => "tenant",
-    }
 }
 
 /// The code in a problem.

@@ -2,10 +2,13 @@
 //! clients that try keys.
 
 use reqwest::Method;
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{Answer, TestApp, eventually, sinks::SHARED};
+use crate::support::{
+    Answer, TestApp, eventually,
+    sinks::SHARED,
+    things::{self, thing},
+};
 
 const FAULTS: (&str, &str) = ("APP__FAULTS__ENABLED", "true");
 
@@ -73,7 +76,7 @@ async fn one_tenant_has_its_share_once_half_of_the_places_are_taken() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_are_being_read_have_bounded_memory() {
-    let app = TestApp::with(&[
+    let app = TestApp::with_things(&[
         ("APP__HTTP__BODY_LIMIT", "16KiB"),
         ("APP__HTTP__BODY_MEMORY", "16KiB"),
         ("APP__HTTP__QUEUE_TIMEOUT", "20ms"),
@@ -82,14 +85,14 @@ async fn bodies_that_are_being_read_have_bounded_memory() {
     let acme = app.tenant("acme").await;
     let mut slow = tokio::net::TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
     let head = format!(
-        "POST /v1/users HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+        "POST {} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
          transfer-encoding: chunked\r\n\r\n1\r\n{{\r\n",
+        things::PATH,
         acme.key
     );
     slow.write_all(head.as_bytes()).await.unwrap();
-    let user = json!({"email": "ada@example.com", "name": "Ada", "source": "web"});
     eventually("the slow body has all memory", || async {
-        let answer = app.post("/v1/users", &acme.key, &user).await;
+        let answer = app.post(things::PATH, &acme.key, &thing("first")).await;
         (answer.status == 503 && answer.json()["code"] == "overloaded").then_some(())
     })
     .await;
@@ -100,8 +103,7 @@ async fn bodies_that_are_being_read_have_bounded_memory() {
     slow.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 400");
     eventually("memory is free again", || async {
-        let other = json!({"email": "bob@example.com", "name": "Bob", "source": "web"});
-        matches!(app.post("/v1/users", &acme.key, &other).await.status, 201 | 409).then_some(())
+        matches!(app.post(things::PATH, &acme.key, &thing("second")).await.status, 201 | 409).then_some(())
     })
     .await;
     app.stop().await;

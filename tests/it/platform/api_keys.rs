@@ -7,7 +7,7 @@ use keel::platform::{
     tenancy::{api_key::ApiKey, store},
 };
 
-use crate::support::{TestApp, process, services};
+use crate::support::{TestApp, process, services, things};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_wrong_and_revoked_keys_get_the_same_answer() {
@@ -50,12 +50,12 @@ async fn unknown_wrong_and_revoked_keys_get_the_same_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_without_the_scope_reads_and_does_not_write() {
-    let app = TestApp::start().await;
+    let app = TestApp::with_things(&[]).await;
     let acme = app.tenant("acme").await;
-    let body = serde_json::json!({"email": "ada@example.com", "name": "Ada", "source": "web"});
-    app.get("/v1/users", &acme.read_key).await.ok(200);
-    app.post("/v1/users", &acme.read_key, &body).await.problem(403, "missing_scope");
-    app.post("/v1/users", &acme.key, &body).await.ok(201);
+    app.get(things::PATH, &acme.read_key).await.ok(200);
+    app.post(things::PATH, &acme.read_key, &things::thing("oak")).await.problem(403, "missing_scope");
+    assert_eq!(app.get(things::PATH, &acme.key).await.ok(200)["data"], serde_json::json!([]), "nothing was written");
+    app.post(things::PATH, &acme.key, &things::thing("oak")).await.ok(201);
     app.stop().await;
 }
 
@@ -117,15 +117,15 @@ async fn a_tenant_is_told_its_limit_and_held_to_it() {
     let app = TestApp::with(&[("APP__RATE_LIMIT__PER_SECOND", "1"), ("APP__RATE_LIMIT__BURST", "3")]).await;
     let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
     for left in ["2", "1", "0"] {
-        let answer = app.get("/v1/users", &acme.key).await;
+        let answer = app.get("/v1/tenant", &acme.key).await;
         answer.ok(200);
         assert_eq!((answer.header("ratelimit-limit"), answer.header("ratelimit-remaining")), ("3", left));
         assert!(answer.header("ratelimit-reset").parse::<u64>().unwrap() <= 3);
     }
-    let denied = app.get("/v1/users", &acme.read_key).await;
+    let denied = app.get("/v1/tenant", &acme.read_key).await;
     denied.problem(429, "rate_limited");
     assert_eq!(denied.header("retry-after"), "1", "another key of the same tenant is the same tenant");
-    app.get("/v1/users", &globex.key).await.ok(200);
+    app.get("/v1/tenant", &globex.key).await.ok(200);
     assert_eq!(app.metric("rate_limit_decisions_total", &["decision=\"deny\""]).await, 1.0);
     app.stop().await;
 }

@@ -6,29 +6,35 @@ use futures_util::{StreamExt as _, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp, sinks::SHARED};
+use crate::support::{
+    Answer, TestApp,
+    sinks::SHARED,
+    things::{self, thing},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_interleaved_requests_keep_to_themselves() {
     const REQUESTS: usize = 1_000;
     // The pool is meant to be short here; its warnings are not what is counted.
-    let app = TestApp::with(&[("APP__DATABASE__SLOW_ACQUIRE", "60s"), ("APP__DATABASE__ACQUIRE_TIMEOUT", "4s")]).await;
+    let app =
+        TestApp::with_things(&[("APP__DATABASE__SLOW_ACQUIRE", "60s"), ("APP__DATABASE__ACQUIRE_TIMEOUT", "4s")]).await;
     let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
     let run = uuid::Uuid::now_v7().simple().to_string();
     let answers: Vec<(usize, Answer)> = stream::iter(0..REQUESTS)
         .map(|n| {
             let tenant = if n % 2 == 0 { &acme } else { &globex };
             let (app, run) = (&app, &run);
+            let unknown = format!("{}/019aa000-0000-7000-8000-000000000000", things::PATH);
             async move {
                 // Writes, reads, misses and strangers, on connections and workers that they share.
                 let request = match n % 4 {
-                    0 | 1 => app.request(Method::POST, "/v1/products", &tenant.key).json(&json!({
-                        "sku": format!("SKU-{n}"), "name": "Plank", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 1
-                    })),
+                    0 | 1 => app.request(Method::POST, things::PATH, &tenant.key).json(&thing(&format!("oak {n}"))),
                     2 => app.request(Method::GET, "/v1/tenant", &tenant.key),
-                    _ => app.request(Method::GET, "/v1/users/019aa000-0000-7000-8000-000000000000", &tenant.key),
+                    _ => app.request(Method::GET, &unknown, &tenant.key),
                 };
-                let request = request.header("x-request-id", format!("{run}-{n}")).header("x-correlation-id", format!("c-{run}-{n}"));
+                let request = request
+                    .header("x-request-id", format!("{run}-{n}"))
+                    .header("x-correlation-id", format!("c-{run}-{n}"));
                 (n, Answer::of(request).await)
             }
         })
@@ -47,9 +53,9 @@ async fn a_thousand_interleaved_requests_keep_to_themselves() {
         let tenant = if n % 2 == 0 { &acme } else { &globex };
         let own = &lines[&format!("{run}-{n}")];
         let expected = match n % 4 {
-            0 | 1 => ("POST", "/v1/products", 201, 2),
+            0 | 1 => ("POST", things::PATH, 201, 2),
             2 => ("GET", "/v1/tenant", 200, 1),
-            _ => ("GET", "/v1/users/{user_id}", 404, 1),
+            _ => ("GET", "/v1/test-things/{thing_id}", 404, 1),
         };
         assert_eq!(own.len(), expected.3, "{own:#?}");
         for line in own {

@@ -8,31 +8,25 @@ use redis::AsyncCommands as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{TestApp, client::Tenant, services};
-
-async fn product(app: &TestApp, tenant: &Tenant) -> (String, Value) {
-    let body = json!({"sku": "A-1", "name": "Plank", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 1});
-    let created = app.post("/v1/products", &tenant.key, &body).await;
-    (created.header("location").to_owned(), created.ok(201))
-}
+use crate::support::{TestApp, app::Different, services, things::make};
 
 async fn loads(app: &TestApp) -> f64 {
-    app.metric("db_client_operation_duration_seconds_count", &["db_query_summary=\"SELECT products\""]).await
+    app.metric("db_client_operation_duration_seconds_count", &["db_query_summary=\"SELECT test_things\""]).await
 }
 
 async fn redis() -> redis::aio::MultiplexedConnection {
     redis::Client::open(services::variable("REDIS_URL")).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
-fn key(app: &TestApp, tenant: TenantId, product: &Value) -> String {
-    format!("{}:v2:{{{tenant}}}:product:{}", app.config.redis.key_prefix, product["id"].as_str().unwrap())
+fn key(app: &TestApp, tenant: TenantId, thing: &Value) -> String {
+    format!("{}:v2:{{{tenant}}}:thing:{}", app.config.redis.key_prefix, thing["id"].as_str().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_misses_at_once_share_their_load() {
-    let app = TestApp::start().await;
+    let app = TestApp::with_things(&[]).await;
     let acme = app.tenant("acme").await;
-    let (path, expected) = product(&app, &acme).await;
+    let (path, expected) = make(&app, &acme, "oak").await;
     app.get("/v1/tenant", &acme.key).await.ok(200);
     let before = loads(&app).await;
     let answers = join_all((0..100).map(|_| app.get(&path, &acme.key))).await;
@@ -107,16 +101,16 @@ async fn a_load_that_began_before_a_change_does_not_bring_the_old_value_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_cannot_be_read_is_a_miss_and_is_replaced() {
-    let app = TestApp::start().await;
+    let app = TestApp::with_things(&[]).await;
     let acme = app.tenant("acme").await;
-    let (path, created) = product(&app, &acme).await;
+    let (path, created) = make(&app, &acme, "oak").await;
     let key = key(&app, acme.id, &created);
     let mut redis = redis().await;
     for corrupt in ["{", "null", "{\"id\":1}", "\u{0}"] {
         let () = redis.set(&key, corrupt).await.unwrap();
         assert_eq!(app.get(&path, &acme.key).await.ok(200), created, "{corrupt}");
         let stored: String = redis.get(&key).await.unwrap();
-        assert!(stored.contains("\"sku\":\"A-1\""), "{stored}");
+        assert!(stored.contains("\"name\":\"oak\""), "{stored}");
     }
     assert_eq!(app.metric("cache_requests_total", &["outcome=\"error\""]).await, 4.0);
     app.stop().await;
@@ -125,14 +119,14 @@ async fn a_value_that_cannot_be_read_is_a_miss_and_is_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_everything_works_and_readiness_says_degraded() {
     // A port where nothing listens.
-    let app = TestApp::with(&[("REDIS_URL", "redis://127.0.0.1:1/0")]).await;
+    let app = TestApp::with_things(&[("REDIS_URL", "redis://127.0.0.1:1/0")]).await;
     let acme = app.tenant("acme").await;
-    let (path, created) = product(&app, &acme).await;
+    let (path, created) = make(&app, &acme, "oak").await;
     for _ in 0..5 {
         assert_eq!(app.get(&path, &acme.key).await.ok(200), created);
     }
-    assert_eq!(app.patch(&path, &acme.key, &json!({"stock": 2})).await.ok(200)["stock"], 2);
-    assert_eq!(app.get(&path, &acme.key).await.ok(200)["stock"], 2);
+    assert_eq!(app.patch(&path, &acme.key, &json!({"amount": 2})).await.ok(200)["amount"], 2);
+    assert_eq!(app.get(&path, &acme.key).await.ok(200)["amount"], 2);
     crate::support::eventually("degraded", || async {
         let readiness = app.admin.get("/health/ready", "").await.ok(200);
         (readiness["status"] == "degraded" && readiness["checks"]["redis"] != "ok").then_some(())
@@ -140,9 +134,9 @@ async fn without_redis_everything_works_and_readiness_says_degraded() {
     .await;
     app.stop().await;
 
-    let app = TestApp::with(&[("REDIS_URL", "")]).await;
+    let app = TestApp::with_things(&[("REDIS_URL", "")]).await;
     let acme = app.tenant("acme").await;
-    let (path, created) = product(&app, &acme).await;
+    let (path, created) = make(&app, &acme, "oak").await;
     assert_eq!(app.get(&path, &acme.key).await.ok(200), created, "no Redis configured is no fault");
     app.stop().await;
 }
@@ -157,9 +151,10 @@ fn keys_carry_the_tenant_and_the_version() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cached_values_expire() {
-    let app = TestApp::with(&[("APP__SHOP__PRODUCT_CACHE_TTL", "100s")]).await;
+    let app = TestApp::unready(Different { things: Some(Duration::from_secs(100)), ..Default::default() }).await;
+    app.ready().await;
     let acme = app.tenant("acme").await;
-    let (path, created) = product(&app, &acme).await;
+    let (path, created) = make(&app, &acme, "oak").await;
     app.get(&path, &acme.key).await.ok(200);
     let left: i64 = redis().await.pttl(key(&app, acme.id, &created)).await.unwrap();
     // A tenth more or less, and ten minutes for when Postgres is away.
@@ -180,14 +175,14 @@ async fn a_login_that_was_refused_is_tried_again_until_it_is_taken() {
     let mut url = reqwest::Url::parse(&services::variable("REDIS_URL")).unwrap();
     url.set_username(&user).unwrap();
     url.set_password(Some("second-password")).unwrap();
-    let app = TestApp::with(&[("REDIS_URL", url.as_str())]).await;
+    let app = TestApp::with_things(&[("REDIS_URL", url.as_str())]).await;
     let acme = app.tenant("acme").await;
     let state = async || app.admin.get("/health/ready", "").await.ok(200)["status"].as_str().unwrap().to_owned();
     crate::support::eventually("degraded", || async { (state().await == "degraded").then_some(()) }).await;
     app.get("/v1/tenant", &acme.key).await.ok(200);
     acl(&mut admin, ">second-password").await;
     crate::support::eventually("ready", || async { (state().await == "ready").then_some(()) }).await;
-    let (path, _) = product(&app, &acme).await;
+    let (path, _) = make(&app, &acme, "oak").await;
     crate::support::eventually("the cache is used", || async {
         app.get(&path, &acme.key).await.ok(200);
         (app.metric("cache_requests_total", &["outcome=\"hit\""]).await > 0.0).then_some(())
@@ -205,20 +200,17 @@ async fn the_last_value_stands_in_for_a_database_that_is_away() {
     let url = reqwest::Url::parse(&settings["DATABASE_URL"]).unwrap();
     let proxy = Proxy::start(format!("127.0.0.1:{}", url.port().unwrap()).parse().unwrap()).await;
     let runtime = proxy.url(&settings.remove("DATABASE_URL").unwrap());
-    let different = crate::support::app::Different {
-        settings: [
-            ("DATABASE_URL", runtime.as_str()),
-            ("APP__SHOP__PRODUCT_CACHE_TTL", "1s"),
-            ("APP__AUTH__KEY_CACHE_TTL", "30s"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into(),
+    let different = Different {
+        settings: [("DATABASE_URL", runtime.as_str()), ("APP__AUTH__KEY_CACHE_TTL", "30s")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         database: Some(database),
+        things: Some(Duration::from_secs(1)),
     };
     let app = TestApp::unready(different).await;
     app.ready().await;
     let acme = app.tenant("acme").await;
-    let (path, created) = product(&app, &acme).await;
+    let (path, created) = make(&app, &acme, "oak").await;
     assert_eq!(app.get(&path, &acme.key).await.ok(200), created);
     proxy.set(Mode::Refuse);
     let stale = async || app.metric("cache_requests_total", &["outcome=\"stale\""]).await;

@@ -18,6 +18,7 @@ use crate::support::{
     process::{Service, run, settings, text},
     services,
     sinks::SHARED,
+    things::{self, thing},
 };
 
 /// Each is unique, so that a find names the way it took.
@@ -65,7 +66,7 @@ struct Outer(#[source] std::io::Error);
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn no_canary_reaches_any_sink() {
-    let app = TestApp::with(&[("APP__FAULTS__ENABLED", "true"), ("APP__HTTP__BAGGAGE_KEYS", "customer")]).await;
+    let app = TestApp::with_things(&[("APP__FAULTS__ENABLED", "true"), ("APP__HTTP__BAGGAGE_KEYS", "customer")]).await;
     let acme = app.tenant("acme").await;
     let mut answers = Vec::new();
 
@@ -82,30 +83,30 @@ async fn no_canary_reaches_any_sink() {
         .header("tracestate", format!("vendor={}", canary("tracestate")))
         .header("baggage", format!("customer={},other={}", canary("baggage"), canary("baggage")));
     answers.push(Answer::of(request).await);
-    answers.push(app.post("/v1/users", &acme.key, &json!({"email": "x", canary("unknown field"): 1})).await);
-    let broken = format!("{{\"email\": \"{}\", oops", canary("body that is no JSON"));
-    answers.push(app.post_raw("/v1/users", &acme.key, broken).await);
-    let user = json!({"email": canary("row"), "name": "Ada", "source": "web"});
-    app.post("/v1/users", &acme.key, &user).await.ok(201);
-    answers.push(app.post("/v1/users", &acme.key, &user).await);
-    answers.last().unwrap().problem(409, "user_email_taken");
-    let wrong = json!({"email": format!("{} and more", canary("invalid value")), "name": "", "source": "web"});
-    answers.push(app.post("/v1/users", &acme.key, &wrong).await);
+    answers.push(app.post(things::PATH, &acme.key, &json!({"name": "x", canary("unknown field"): 1})).await);
+    let broken = format!("{{\"name\": \"{}\", oops", canary("body that is no JSON"));
+    answers.push(app.post_raw(things::PATH, &acme.key, broken).await);
+    let row = thing(canary("row"));
+    app.post(things::PATH, &acme.key, &row).await.ok(201);
+    answers.push(app.post(things::PATH, &acme.key, &row).await);
+    answers.last().unwrap().problem(409, "thing_name_taken");
+    let wrong = json!({"name": format!("{}\u{7}and more", canary("invalid value")), "amount": -1});
+    answers.push(app.post(things::PATH, &acme.key, &wrong).await);
     answers.last().unwrap().problem(422, "validation_failed");
-    let request =
-        app.request(Method::POST, "/v1/orders", &acme.key).header("idempotency-key", canary("idempotency key"));
-    answers.push(Answer::of(request.json(&json!({"lines": [], "payment_method": "tok_ok"}))).await);
+    for body in [thing("once"), thing("again"), json!({"name": "", "amount": -1})] {
+        let request = app.request(Method::POST, things::ONCE, &acme.key);
+        answers.push(Answer::of(request.header("idempotency-key", canary("idempotency key")).json(&body)).await);
+    }
 
     let mut owner = services::connect("DATABASE_MIGRATION_URL", &app.database).await;
     let sql = format!(
         "create function fail() returns trigger language plpgsql as $$ begin raise exception 'password={}'; end $$;
-         create trigger fail before insert on products for each row execute function fail();",
+         create trigger fail before insert on test_things for each row execute function fail();",
         canary("error of Postgres")
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
     owner.close().await.unwrap();
-    let product = json!({"sku": "A", "name": "A", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 1});
-    answers.push(app.post("/v1/products", &acme.key, &product).await);
+    answers.push(app.post(things::PATH, &acme.key, &thing("refused")).await);
     assert_eq!(answers.last().unwrap().status, 500);
 
     let panicked = tokio::spawn(async { panic!("login failed: {{\"password\": \"{}\"}}", canary("panic")) });

@@ -7,10 +7,12 @@ use keel::platform::{
     telemetry::metrics::{Counter, Registry, tenants::TenantLabels},
     tenancy::TenantId,
 };
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::TestApp;
+use crate::{
+    security::document::{Api, UNKNOWN},
+    support::{TestApp, things},
+};
 
 /// What one instance may expose at rest; Prometheus keeps each for hours.
 const BUDGET: usize = 2_500;
@@ -51,13 +53,15 @@ async fn flood(address: std::net::SocketAddr, from: usize, count: usize) {
 async fn a_hundred_thousand_random_requests_make_not_one_series_too_many() {
     const REQUESTS: usize = 100_000;
     const CONNECTIONS: usize = 8;
-    let app = TestApp::start().await;
+    let app = TestApp::with_things(&[("APP__DATABASE__ACQUIRE_TIMEOUT", "4s")]).await;
     let acme = app.tenant("acme").await;
     // Everything that an ordinary day makes, first.
-    let product = json!({"sku": "A", "name": "A", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 1});
-    let path = app.post("/v1/products", &acme.key, &product).await.header("location").to_owned();
-    for path in ["/v1/products", "/v1/orders", "/v1/users", "/v1/tenant", &path, "/nowhere"] {
+    let (path, _) = things::make(&app, &acme, "oak").await;
+    for path in [&path, things::PATH, "/nowhere"] {
         app.get(path, &acme.key).await;
+    }
+    for operation in Api::of(&app).await.operations() {
+        operation.send(&app, &acme.read_key, UNKNOWN, None).await;
     }
     flood(app.running.public, 0, 200).await;
     let before = series(&app).await;

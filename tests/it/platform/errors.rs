@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Answer, TestApp, sinks::SHARED};
+use crate::support::{Answer, TestApp, sinks::SHARED, things};
 
 const FAULTS: &[(&str, &str)] = &[("APP__FAULTS__ENABLED", "true")];
 
@@ -57,7 +57,6 @@ async fn a_request_past_its_deadline_is_a_504_and_leaves_a_clean_pool() {
         ("APP__HTTP__REQUEST_TIMEOUT", "200ms"),
         ("APP__HTTP__BODY_TIMEOUT", "150ms"),
         ("APP__DATABASE__ACQUIRE_TIMEOUT", "100ms"),
-        ("APP__SHOP__PAYMENTS__TIMEOUT", "100ms"),
         ("APP__DATABASE__MAX_CONNECTIONS", "1"),
     ])
     .await;
@@ -73,14 +72,15 @@ async fn a_request_past_its_deadline_is_a_504_and_leaves_a_clean_pool() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_routes_and_methods_are_problems_and_one_series() {
-    let app = TestApp::start().await;
+    let app = TestApp::with_things(&[]).await;
     for n in 0..20 {
         app.get(&format!("/v1/unknown/{n}"), "").await.problem(404, "route_not_found");
     }
-    let wrong = Answer::of(app.request(Method::PUT, "/v1/products", "")).await;
+    let wrong = Answer::of(app.request(Method::PUT, things::PATH, "")).await;
     wrong.problem(405, "method_not_allowed");
     assert!(wrong.header("allow").contains("GET") && wrong.header("allow").contains("POST"), "{:?}", wrong.headers);
-    Answer::of(app.request(Method::from_bytes(b"BREW").unwrap(), "/v1/products", ""))
+    app.delete(things::PATH, "").await.problem(405, "method_not_allowed");
+    Answer::of(app.request(Method::from_bytes(b"BREW").unwrap(), things::PATH, ""))
         .await
         .problem(405, "method_not_allowed");
     let metrics = app.metrics().await;
@@ -119,11 +119,12 @@ async fn every_fault_route_does_what_it_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_never_ends_is_answered_in_time_and_holds_nothing() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let app = TestApp::with(&[("APP__HTTP__BODY_TIMEOUT", "300ms")]).await;
+    let app = TestApp::with_things(&[("APP__HTTP__BODY_TIMEOUT", "300ms")]).await;
     let acme = app.tenant("acme").await;
     let mut stream = tokio::net::TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
     let head = format!(
-        "POST /v1/users HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{{",
+        "POST {} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{{",
+        things::PATH,
         acme.key
     );
     stream.write_all(head.as_bytes()).await.unwrap();

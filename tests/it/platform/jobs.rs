@@ -136,6 +136,7 @@ async fn two_instances_share_a_queue_and_run_each_job_once() {
     let second = TestApp::unready(crate::support::app::Different {
         settings: [(FAULTS.0.to_owned(), FAULTS.1.to_owned())].into(),
         database: Some(first.database.clone()),
+        ..Default::default()
     })
     .await;
     second.ready().await;

@@ -4,31 +4,37 @@ use reqwest::Method;
 use serde_json::json;
 use sqlx::Connection as _;
 
-use crate::support::{Answer, TestApp, services, sinks::SHARED};
+use crate::support::{
+    Answer, TestApp,
+    client::Tenant,
+    services,
+    sinks::{SHARED, SeenSpan},
+    things,
+};
 
-#[tokio::test(flavor = "multi_thread")]
-#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
-async fn one_request_is_found_by_one_id_in_every_signal() {
-    // Every statement counts as slow here.
-    let app = TestApp::with(&[("APP__DATABASE__SLOW_QUERY", "1ms"), ("APP__FAULTS__ENABLED", "true")]).await;
-    let acme = app.tenant("acme").await;
-    let body = json!({"sku": "A", "name": "Plank", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 5});
-    let product = app.post("/v1/products", &acme.key, &body).await.ok(201)["id"].clone();
-    // The money is taken and the second transaction fails: a fault of ours, after SQL, Redis and a call out.
+/// An application for which every statement is slow.
+pub const SLOW: (&str, &str) = ("APP__DATABASE__SLOW_QUERY", "1ms");
+
+/// From now on an update of this table takes 50 ms and fails.
+pub async fn break_updates(app: &TestApp, table: &str) {
     let mut owner = services::connect("DATABASE_MIGRATION_URL", &app.database).await;
-    sqlx::raw_sql(
+    let sql = format!(
         "create function fail() returns trigger language plpgsql as $$ begin perform pg_sleep(0.05); raise exception 'broken on purpose'; end $$;
-         create trigger fail before update on orders for each row execute function fail();",
-    )
-    .execute(&mut owner)
-    .await
-    .unwrap();
+         create trigger fail before update on {table} for each row execute function fail();"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
     owner.close().await.unwrap();
-    let order = json!({"lines": [{"product_id": product, "quantity": 1}], "payment_method": "tok_ok"});
-    let request = app.request(Method::POST, "/v1/orders", &acme.key).header("idempotency-key", "k").json(&order);
-    let answer = Answer::of(request).await;
-    assert_eq!(answer.status, 500, "{}", answer.text);
+}
 
+/// This answer, a 500 for a broken update, is found in every signal; its spans, of which there are so many at least.
+pub async fn is_found_in_every_signal(
+    app: &TestApp,
+    tenant: &Tenant,
+    route: &str,
+    answer: &Answer,
+    least: usize,
+) -> Vec<SeenSpan> {
+    assert_eq!(answer.status, 500, "{}", answer.text);
     let id = answer.header("x-trace-id");
     assert_eq!(id.len(), 32);
     assert_eq!(answer.json()["trace_id"], id, "problem body");
@@ -39,14 +45,14 @@ async fn one_request_is_found_by_one_id_in_every_signal() {
     }
     let slow = lines
         .iter()
-        .find(|line| line["message"] == "slow_query" && line["duration_ms"].as_f64() >= Some(50.0))
-        .unwrap();
-    assert_eq!((&slow["route"], &slow["tenant_id"]), (&json!("/v1/orders"), &json!(acme.id.to_string())));
-    assert!(slow["db_query_text"].as_str().unwrap().contains("update"), "{slow}");
+        .filter(|line| line["message"] == "slow_query" && line["duration_ms"].as_f64() >= Some(50.0))
+        .find(|line| line["db_query_text"].as_str().unwrap().contains("update"))
+        .unwrap_or_else(|| panic!("no slow update in {lines:#?}"));
+    assert_eq!((&slow["route"], &slow["tenant_id"]), (&json!(route), &json!(tenant.id.to_string())));
     let failed = lines.iter().find(|line| line["message"] == "request_failed").unwrap();
     assert!(failed["error"].as_str().unwrap().contains("broken on purpose"), "{failed}");
 
-    let spans = SHARED.trace(id, 8).await;
+    let spans = SHARED.trace(id, least).await;
     let of = |what: &str, is_it: &dyn Fn(&crate::support::sinks::SeenSpan) -> bool| {
         spans.iter().find(|seen| is_it(seen)).unwrap_or_else(|| panic!("no {what} span in {spans:#?}")).clone()
     };
@@ -62,13 +68,12 @@ async fn one_request_is_found_by_one_id_in_every_signal() {
     });
     assert_eq!(sql.attribute("db.response.status_code").as_deref(), Some("P0001"));
     of("Redis", &|seen| seen.attribute("db.system.name").as_deref() == Some("redis"));
-    of("outbound", &|seen| seen.attribute("url.template").as_deref() == Some("/charges"));
 
     let accept = "application/openmetrics-text;version=1.0.0";
     let scrape = Answer::of(app.admin.request(Method::GET, "/metrics", "").header("accept", accept)).await.text;
     let took = lines
         .iter()
-        .find(|line| line["message"] == "request_completed" && line["route"] == "/v1/orders")
+        .find(|line| line["message"] == "request_completed" && line["route"] == route)
         .unwrap()["duration_ms"]
         .as_f64()
         .unwrap()
@@ -78,7 +83,7 @@ async fn one_request_is_found_by_one_id_in_every_signal() {
         .find(|line| line.starts_with("http_server_request_duration_seconds_bucket{") && line.contains(id))
         .expect("an exemplar");
     assert!(
-        exemplar.contains("http_route=\"/v1/orders\"") && exemplar.contains("http_response_status_code=\"500\""),
+        exemplar.contains(&format!("http_route=\"{route}\"")) && exemplar.contains("http_response_status_code=\"500\""),
         "{exemplar}"
     );
     let bound = |line: &str| {
@@ -99,5 +104,17 @@ async fn one_request_is_found_by_one_id_in_every_signal() {
         SHARED.collector.logs().iter().any(|log| log.trace_id() == id && log.body() == "request_failed"),
         "OTLP logs"
     );
+    spans
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
+async fn one_request_is_found_by_one_id_in_every_signal() {
+    let app = TestApp::with_things(&[SLOW]).await;
+    let acme = app.tenant("acme").await;
+    let (path, _) = things::make(&app, &acme, "oak").await;
+    break_updates(&app, "test_things").await;
+    let answer = Answer::of(app.request(Method::PATCH, &path, &acme.key).json(&json!({"amount": 2}))).await;
+    is_found_in_every_signal(&app, &acme, "/v1/test-things/{thing_id}", &answer, 3).await;
     app.stop().await;
 }

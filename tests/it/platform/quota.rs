@@ -21,7 +21,7 @@ async fn instance(database: Option<String>, prefix: &str, redis: &str) -> TestAp
         ("APP__RATE_LIMIT__INSTANCES", "2"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let app = TestApp::unready(crate::support::app::Different { settings, database }).await;
+    let app = TestApp::unready(crate::support::app::Different { settings, database, ..Default::default() }).await;
     app.ready().await;
     app
 }

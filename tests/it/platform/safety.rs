@@ -17,7 +17,7 @@ async fn refused(app: &TestApp, code: &str) {
 
 async fn with_url(name: &str, url: String, database: &str) -> TestApp {
     let settings = BTreeMap::from([(name.to_owned(), url)]);
-    TestApp::unready(Different { settings, database: Some(database.to_owned()) }).await
+    TestApp::unready(Different { settings, database: Some(database.to_owned()), ..Default::default() }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +81,7 @@ async fn a_tenant_table_without_protection_is_found_and_refused() {
             ["leaky"],
             "{protection}"
         );
-        let app = TestApp::unready(Different { settings: BTreeMap::new(), database: Some(database) }).await;
+        let app = TestApp::unready(Different { database: Some(database), ..Default::default() }).await;
         refused(&app, "unprotected_table").await;
         // Mended, it starts by itself.
         let mend = "drop table leaky; create table leaky (tenant_id uuid not null, id uuid not null)";

@@ -12,6 +12,7 @@ use crate::support::{
     sentry_server::{Behaviour, SentryServer},
     services,
     sinks::SHARED,
+    things,
 };
 
 /// The events of a trace, after what is queued has left.
@@ -65,15 +66,15 @@ async fn a_fault_is_one_event_found_by_trace_log_line_and_header() {
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn what_is_no_fault_is_no_event() {
-    let app = TestApp::with(&[("APP__FAULTS__ENABLED", "true")]).await;
+    let app = TestApp::with_things(&[("APP__FAULTS__ENABLED", "true")]).await;
     let acme = app.tenant("acme").await;
     let mut answers = vec![
         app.get("/v1/tenant", "").await,
-        app.get("/v1/products/019aa000-0000-7000-8000-000000000000", &acme.key).await,
-        app.post("/v1/users", &acme.key, &json!({})).await,
+        app.get(&format!("{}/019aa000-0000-7000-8000-000000000000", things::PATH), &acme.key).await,
+        app.post(things::PATH, &acme.key, &json!({})).await,
         app.get("/v1/tenant", &acme.key).await,
     ];
-    answers.push(app.post_raw("/v1/users", &acme.key, "{").await);
+    answers.push(app.post_raw(things::PATH, &acme.key, "{").await);
     for answer in &answers {
         assert!(answer.status < 500);
         assert_eq!((events(answer.header("x-trace-id")).await, answer.header("x-sentry-event-id")), (vec![], ""));
@@ -163,16 +164,15 @@ async fn a_sentry_that_is_away_slow_or_full_costs_no_request_and_no_exit() {
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(feature = "sentry"), ignore = "needs `sentry`")]
 async fn a_fault_after_the_client_has_gone_is_logged_counted_and_reported() {
-    let app = TestApp::with(&[("APP__FAULTS__ENABLED", "true")]).await;
+    let app = TestApp::with_things(&[("APP__FAULTS__ENABLED", "true")]).await;
     let acme = app.tenant("acme").await;
     let mut owner = services::connect("DATABASE_MIGRATION_URL", &app.database).await;
     let sql = "create function fail() returns trigger language plpgsql as $$ begin perform pg_sleep(0.5); raise exception 'late'; end $$;
-               create trigger fail before insert on products for each row execute function fail();";
+               create trigger fail before insert on test_things for each row execute function fail();";
     sqlx::raw_sql(sql).execute(&mut owner).await.unwrap();
     sqlx::Connection::close(owner).await.unwrap();
-    let product = json!({"sku": "A", "name": "A", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 1});
-    let request =
-        app.request(Method::POST, "/v1/products", &acme.key).header("x-request-id", "late-fault-1").json(&product);
+    let request = app.request(Method::POST, things::PATH, &acme.key).header("x-request-id", "late-fault-1");
+    let request = request.json(&things::thing("oak"));
     assert!(request.timeout(Duration::from_millis(150)).send().await.is_err());
     let failed = eventually("the late fault", || async {
         SHARED.logs("request_id", "late-fault-1").await.into_iter().find(|line| line["message"] == "request_failed")

@@ -2,26 +2,25 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, TestApp, sinks::SHARED};
+use crate::support::{Answer, TestApp, sinks::SHARED, things};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_request_is_one_trace_of_server_sql_and_redis_spans() {
-    let app = TestApp::start().await;
+    let app = TestApp::with_things(&[]).await;
     let acme = app.tenant("acme").await;
-    let body = json!({"sku": "A-1", "name": "Plank", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 1});
-    let path = app.post("/v1/products", &acme.key, &body).await.header("location").to_owned();
+    let (path, _) = things::make(&app, &acme, "oak").await;
     let answer = app.get(&path, &acme.key).await;
     answer.ok(200);
     let trace = SHARED.trace(answer.header("x-trace-id"), 5).await;
     let named =
         |name: &str| trace.iter().find(|seen| seen.span.name == name).unwrap_or_else(|| panic!("{name} in {trace:#?}"));
-    let server = named("GET /v1/products/{product_id}");
+    let server = named("GET /v1/test-things/{thing_id}");
     assert_eq!(server.parent(), "");
     assert_eq!(server.span.kind, 2, "SERVER");
     assert_eq!(server.span.status.as_ref().map_or(0, |status| status.code), 0, "unset below 500");
     for (key, value) in [
         ("http.request.method", "GET"),
-        ("http.route", "/v1/products/{product_id}"),
+        ("http.route", "/v1/test-things/{thing_id}"),
         ("http.response.status_code", "200"),
         ("url.path", path.as_str()),
         ("url.scheme", "http"),
@@ -34,15 +33,15 @@ async fn one_request_is_one_trace_of_server_sql_and_redis_spans() {
     }
     assert_eq!(server.resource("service.name").as_deref(), Some("keel"));
     assert_eq!(server.resource("deployment.environment.name").as_deref(), Some("test"));
-    let (get, select, set) = (named("GET"), named("SELECT products"), named("EVAL"));
+    let (get, select, set) = (named("GET"), named("SELECT test_things"), named("EVAL"));
     assert_eq!(get.parent(), server.id());
     assert_eq!(select.parent(), server.id());
     assert_eq!(set.parent(), server.id());
     for (key, value) in [
         ("db.system.name", "postgresql"),
         ("db.operation.name", "SELECT"),
-        ("db.collection.name", "products"),
-        ("db.query.summary", "SELECT products"),
+        ("db.collection.name", "test_things"),
+        ("db.query.summary", "SELECT test_things"),
         ("db.namespace", app.database.as_str()),
         ("db.response.returned_rows", "1"),
     ] {
@@ -118,21 +117,20 @@ async fn a_hostile_trace_context_is_no_context() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_of_a_request_carries_its_ids_and_the_canonical_one_its_cost() {
-    let app = TestApp::start().await;
+    let app = TestApp::with_things(&[]).await;
     let acme = app.tenant("acme").await;
-    let body = json!({"sku": "A-1", "name": "Plank", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 1});
-    let answer = app.post("/v1/products?", &acme.key, &body).await;
+    let answer = app.post(&format!("{}?", things::PATH), &acme.key, &things::thing("oak")).await;
     answer.ok(201);
     let lines = SHARED.logs("request_id", answer.header("x-request-id")).await;
     let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
-    assert_eq!(messages, ["product_created", "request_completed"]);
+    assert_eq!(messages, ["thing_made", "request_completed"]);
     for line in &lines {
         for (field, value) in [
             ("trace_id", answer.header("x-trace-id")),
             ("correlation_id", answer.header("x-correlation-id")),
             ("method", "POST"),
-            ("route", "/v1/products"),
-            ("path", "/v1/products"),
+            ("route", things::PATH),
+            ("path", things::PATH),
             ("service", "keel"),
             ("environment", "test"),
             ("level", "INFO"),

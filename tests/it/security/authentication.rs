@@ -18,7 +18,7 @@ use super::{
     objects::visible,
     raw,
 };
-use crate::support::Answer;
+use crate::support::{Answer, things};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_shape_of_a_wrong_key_says_what_is_wrong_with_it() {
@@ -90,7 +90,7 @@ async fn a_key_counts_in_its_header_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_to_be_another_tenant_beside_a_good_key_changes_nothing() {
-    let app = super::start().await;
+    let app = super::start_with_things().await;
     let (acme, globex) = (app.tenant("acme").await, app.tenant("globex").await);
     for name in ["x-tenant-id", "tenant-id", "x-tenant", "x-org-id", "x-user-id", "x-principal-id", "x-scope", "host"] {
         let request = app.request(Method::GET, "/v1/tenant", &acme.key).header(name, globex.id.to_string());
@@ -99,7 +99,12 @@ async fn a_claim_to_be_another_tenant_beside_a_good_key_changes_nothing() {
     let asked = format!("tenant.id={0},tenant_id={0}", globex.id);
     let request = app.request(Method::GET, "/v1/tenant", &acme.key).header("baggage", asked);
     assert_eq!(Answer::of(request).await.ok(200)["slug"], "acme");
-    app.get(&format!("/v1/products?tenant_id={}", globex.id), &acme.key).await.problem(400, "malformed_query");
+    let listed = app.get(&format!("{}?tenant_id={}", things::PATH, globex.id), &acme.key).await;
+    listed.problem(400, "malformed_query");
+    for list in Api::of(&app).await.operations().iter().filter(|it| it.is_list) {
+        let asked = format!("{}?tenant_id={}", list.path, globex.id);
+        app.get(&asked, &acme.key).await.problem(400, "malformed_query");
+    }
     app.stop().await;
 }
 

@@ -12,6 +12,13 @@ use crate::support::{Answer, TestApp, client::Tenant};
 /// Never the id of anything.
 pub const UNKNOWN: &str = "01890000-0000-7000-8000-00000000000a";
 
+/// A matrix over nothing shows nothing: the example alone has so many.
+#[track_caller]
+pub fn at_least(least: usize, found: usize, what: &str) {
+    println!("{found} {what}; {least} with the example");
+    assert!(found >= least, "the shop has {least} {what}, and {found} were found");
+}
+
 /// The document.
 pub struct Api(pub Value);
 
@@ -29,7 +36,7 @@ pub struct Operation {
     pub is_list: bool,
 }
 
-/// An id of each collection: `/v1/products` and so on.
+/// An id of each collection: `/v1/invoices` and so on.
 pub type Ids = BTreeMap<String, String>;
 
 impl Operation {
@@ -99,7 +106,8 @@ impl Api {
                 });
             }
         }
-        assert!(all.len() >= 10, "the document has its routes");
+        assert!(!all.is_empty(), "the document has its routes");
+        at_least(10, all.len(), "operations");
         all
     }
 
@@ -128,7 +136,7 @@ impl Api {
         kinds.iter().find_map(|kind| kind.as_str().filter(|kind| *kind != "null")).unwrap_or("object").to_owned()
     }
 
-    /// A body the route takes, unlike any before; `product_id` is the product of `ids`.
+    /// A body the route takes, unlike any before; `invoice_id` is the invoice of `ids`.
     pub fn sample(&self, schema: &Value, ids: &Ids) -> Value {
         let schema = self.resolve(schema);
         match &schema["example"] {
@@ -138,7 +146,7 @@ impl Api {
             other => return other.clone(),
         }
         match self.kind(schema).as_str() {
-            // Far from its limit: enough of a stock, few in an order.
+            // Far from its limit.
             "integer" => json!((schema["maximum"].as_i64().unwrap_or(0) / 1_000_000).max(1)),
             "boolean" => json!(true),
             "array" => json!([self.sample(&schema["items"], ids)]),
@@ -173,7 +181,7 @@ impl Api {
             let answer = operation.send(app, &tenant.key, "", self.body(&operation, &ids).as_ref()).await;
             ids.insert(operation.path, answer.ok(201)["id"].as_str().unwrap().to_owned());
         }
-        assert!(ids.len() >= 3, "{ids:?}");
+        at_least(3, ids.len(), "collections");
         ids
     }
 }

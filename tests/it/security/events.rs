@@ -1,17 +1,19 @@
 //! ASVS 16.3: every security event there is, caused once by a real request: in the log by its name, with
 //! whose it is, and counted. An event that is new does not compile here until it is caused too.
 
-use keel::platform::telemetry::security::Event;
+use keel::platform::{
+    outbound::Failure,
+    telemetry::{
+        context::{self, RequestContext},
+        security::Event,
+    },
+    tenancy::PrincipalId,
+};
 use reqwest::{Method, header::AUTHORIZATION};
 use serde_json::{Value, json};
 
-use crate::{
-    shop::{
-        orders::{order, place, product},
-        webhooks::set_webhook,
-    },
-    support::{Answer, TestApp, client::Tenant, eventually, sinks::SHARED},
-};
+use super::webhooks::{call, outbound};
+use crate::support::{Answer, TestApp, client::Tenant, eventually, sinks::SHARED, things};
 
 const TOKEN: &str = "an-admin-token-of-these-tests-only";
 const BURST: usize = 60;
@@ -57,12 +59,12 @@ async fn cause(app: &TestApp, acme: &Tenant, event: Event) -> Trace {
             Trace::Admin
         }
         Event::AuthorizationFailed => {
-            let answer = app.post("/v1/users", &acme.read_key, &json!({})).await;
+            let answer = app.post(things::PATH, &acme.read_key, &json!({})).await;
             answer.problem(403, "missing_scope");
             Trace::Request(Box::new(answer))
         }
         Event::CursorRejected => {
-            let answer = app.get("/v1/users?cursor=forged", &acme.key).await;
+            let answer = app.get(&format!("{}?cursor=forged", things::PATH), &acme.key).await;
             answer.problem(400, "invalid_cursor");
             Trace::Request(Box::new(answer))
         }
@@ -77,9 +79,13 @@ async fn cause(app: &TestApp, acme: &Tenant, event: Event) -> Trace {
             panic!("no limit");
         }
         Event::OutboundForbidden => {
-            set_webhook(app, acme, "https://169.254.169.254/").await;
-            let oak = product(app, acme, "OAK", 1999, "EUR", 10).await;
-            place(app, acme, "k-1", &order(&oak, 1, "tok_ok")).await.ok(201);
+            // As a job of the tenant calls.
+            let job = RequestContext::of_job("forbidden-1".to_owned(), "forbidden-1".to_owned(), "test");
+            job.set_caller(acme.id, PrincipalId::new("job"));
+            let refused = context::scope(job.begin(), async {
+                outbound(false).call_tenant(&call("https://169.254.169.254/")).await
+            });
+            assert_eq!(refused.await.unwrap_err(), Failure::Forbidden);
             Trace::Tenant(acme.id.to_string())
         }
         Event::AdminAccessDenied => {
@@ -99,10 +105,8 @@ async fn lines(event: Event) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_security_event_is_caused_logged_and_counted() {
-    let app = TestApp::with(&[
+    let app = TestApp::with_things(&[
         ("APP__ADMIN__TOKEN", TOKEN),
-        ("APP__OUTBOUND__ALLOW_PRIVATE", "false"),
-        ("APP__JOBS__BACKOFF", "1ms"),
         ("APP__RATE_LIMIT__PER_SECOND", "1"),
         ("APP__RATE_LIMIT__BURST", &BURST.to_string()),
     ])

@@ -51,7 +51,7 @@ impl Manner {
 /// One request as it came.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// `POST /charges`.
+    /// `POST /path`.
     pub line: String,
     pub idempotency_key: String,
 }

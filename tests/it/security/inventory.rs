@@ -117,7 +117,7 @@ async fn what_is_served_without_being_documented_is_this_and_no_more() {
         // The document and its page.
         "src/platform/http/docs/mod.rs",
         "src/platform/http/docs/page.rs",
-        // Another process.
+        // The shop's sandbox is another process.
         "src/shop/sandbox/http.rs",
     ];
     let by_hand: BTreeSet<String> = routes_in("src").into_iter().map(|route| route.file).collect();

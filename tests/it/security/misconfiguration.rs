@@ -141,13 +141,9 @@ fn quotes(name: &str) {
 }
 
 #[test]
-fn an_exporter_with_a_password_in_its_address_is_not_quoted_when_it_is_wrong() {
+fn an_address_with_a_password_in_it_is_not_quoted_when_it_is_wrong() {
     quotes("OTEL_EXPORTER_OTLP_ENDPOINT");
     quotes("OTEL_EXPORTER_OTLP_HEADERS");
-}
-
-#[test]
-fn a_provider_with_a_password_in_its_address_is_not_quoted_when_it_is_wrong() {
     quotes("APP__SHOP__PAYMENTS__URL");
 }
 
@@ -157,7 +153,7 @@ fn no_committed_file_holds_a_secret_but_the_one_of_the_tests() {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let secret = ["pepper", "token", "dsn", "url", "system_url", "migration_url"];
             let Some((key, value)) = line.split_once(" = ").filter(|(key, _)| secret.contains(key)) else { continue };
-            // The payment provider's address is no secret.
+            // The address of the shop's payment provider is no secret.
             assert!(value == "\"\"" || value.starts_with("\"http://127.0.0.1"), "config/{name}.toml: {key}");
         }
     }

@@ -4,24 +4,21 @@
 //! misbehave), and requests as raw bytes, here.
 
 mod authentication;
-mod document;
+pub mod document;
 mod events;
 mod fail_closed;
 mod fields;
-mod flows;
 mod functions;
-mod hostile;
+pub mod hostile;
 mod inventory;
-mod log_lines;
+pub mod log_lines;
 mod misconfiguration;
-mod objects;
+pub mod objects;
 mod pending;
 mod properties;
-mod random_requests;
 mod resources;
-pub mod tenants_fuzz;
 mod transport;
-mod upstream;
+pub mod upstream;
 mod webhook_urls;
 mod webhooks;
 
@@ -35,12 +32,17 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::support::{TestApp, client::Client};
 
 /// As usual, but a busy machine's wait for a connection is no finding.
-async fn start() -> TestApp {
+pub async fn start() -> TestApp {
     TestApp::with(&[("APP__DATABASE__ACQUIRE_TIMEOUT", "4s")]).await
 }
 
+/// The same with the tests' own resource.
+pub async fn start_with_things() -> TestApp {
+    TestApp::with_things(&[("APP__DATABASE__ACQUIRE_TIMEOUT", "4s")]).await
+}
+
 /// A number nobody else has in this process.
-fn fresh() -> usize {
+pub fn fresh() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     NEXT.fetch_add(1, Relaxed)
 }
@@ -94,26 +96,4 @@ async fn raw_stream(client: &Client, limit: Duration, mut chunk: impl FnMut() ->
         ended = tokio::time::timeout(limit, read.read_to_end(&mut answer)) => ended.is_ok(),
     };
     Raw { text: String::from_utf8_lossy(&answer).into_owned(), sent, closed }
-}
-
-/// Random numbers that a seed repeats (splitmix64).
-#[derive(Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
-        if of.is_empty() { None } else { of.get(self.below(of.len())) }
-    }
 }

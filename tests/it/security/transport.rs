@@ -6,16 +6,21 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::raw;
-use crate::support::{Answer, TestApp, sinks::SHARED};
+use crate::support::{
+    Answer, TestApp,
+    sinks::SHARED,
+    things::{self, thing},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_request_is_never_read_as_two() {
-    let app = super::start().await;
+    let app = super::start_with_things().await;
     let key = app.tenant("acme").await.key;
     let inner = "GET /v1/smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
     let head = |more: &str| {
         format!(
-            "POST /v1/users HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\nconnection: close\r\n{more}\r\n\r\n"
+            "POST {} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\nconnection: close\r\n{more}\r\n\r\n",
+            things::PATH
         )
     };
     for (request, expected) in [
@@ -77,18 +82,22 @@ async fn a_proxy_that_is_nobody_s_changes_neither_limit_nor_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_of_the_caller_s_choice_is_in_no_answer() {
-    let app = super::start().await;
+    let app = super::start_with_things().await;
     let acme = app.tenant("acme").await;
     for (n, host) in ["evil.example", "evil.example:80@a", "a\"><script>", "127.0.0.1:9464", ""].iter().enumerate() {
-        let user = json!({"email": format!("h{n}@example.com"), "name": "Ada", "source": "web"}).to_string();
+        let body = thing(&format!("oak {n}")).to_string();
         let created = raw(&app, format!(
-            "POST /v1/users HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{user}",
-            acme.key, user.len()
+            "POST {} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            things::PATH, acme.key, body.len()
         )).await;
         assert!([201, 400].contains(&created.status()), "{host}: {}", created.text);
         assert!(!created.text.contains("evil") && !created.text.contains("script"), "{}", created.text);
         if created.status() == 201 {
-            assert!(created.text.contains("location: /v1/users/"), "a path, not an address: {}", created.text);
+            assert!(
+                created.text.contains(&format!("location: {}/", things::PATH)),
+                "a path, not an address: {}",
+                created.text
+            );
         }
         for path in ["/docs", "/openapi.json", "/v1/nothing"] {
             let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
@@ -125,7 +134,7 @@ async fn a_head_that_is_too_large_is_refused_and_the_next_request_is_served() {
 async fn trace_and_connect_are_answered_like_any_method_nobody_has() {
     let app = super::start().await;
     let acme = app.tenant("acme").await;
-    for target in ["/v1/products", "/health/live", "/docs", "/openapi.json"] {
+    for target in ["/v1/tenant", "/health/live", "/docs", "/openapi.json"] {
         let request =
             format!("TRACE {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-secret: {}\r\n\r\n", acme.key);
         let answer = raw(&app, request).await;

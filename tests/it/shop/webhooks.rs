@@ -18,7 +18,7 @@ pub async fn set_webhook(app: &TestApp, tenant: &Tenant, url: &str) {
 async fn a_paid_order_is_confirmed_by_a_signed_webhook() {
     let app = TestApp::start().await;
     let acme = app.tenant("acme").await;
-    let (books, _) = app.sandbox.as_ref().unwrap();
+    let books = app.books();
     set_webhook(&app, &acme, &format!("{}/webhooks", books.base)).await;
     let oak = product(&app, &acme, "OAK", 1999, "EUR", 10).await;
     let paid = place(&app, &acme, "k-1", &order(&oak, 1, "tok_ok")).await.ok(201);
@@ -45,7 +45,7 @@ async fn a_paid_order_is_confirmed_by_a_signed_webhook() {
 async fn a_webhook_to_a_private_address_is_refused_and_the_order_stands() {
     let app = TestApp::with(&[("APP__OUTBOUND__ALLOW_PRIVATE", "false"), ("APP__JOBS__BACKOFF", "1ms")]).await;
     let acme = app.tenant("acme").await;
-    let (books, _) = app.sandbox.as_ref().unwrap();
+    let books = app.books();
     let port = books.base.rsplit_once(':').unwrap().1.to_owned();
     let oak = product(&app, &acme, "OAK", 1999, "EUR", 10).await;
     for (n, host) in ["https://127.0.0.1", "https://localhost", "https://[::ffff:127.0.0.1]", "http://example.com"]

@@ -1,8 +1,11 @@
 //! The application as `main` starts it, on free ports and a database of its own.
 
-use std::{collections::BTreeMap, ops::Deref, time::Instant};
+use std::{
+    collections::BTreeMap,
+    ops::Deref,
+    time::{Duration, Instant},
+};
 
-use keel::shop::sandbox::{self, Sandbox};
 use keel::{
     app::{App, Running},
     config::Config,
@@ -18,10 +21,12 @@ use keel::{
 };
 use uuid::Uuid;
 
+use super::shop;
 use super::{
     client::{Answer, Client, Tenant},
     eventually, services,
     sinks::SHARED,
+    things::{self, Things},
 };
 
 /// The sum over the series of this name with these labels, in the text of `/metrics`.
@@ -41,8 +46,8 @@ pub struct TestApp {
     pub database: String,
     pub config: Config,
     pub running: Running,
-    /// The payment provider, unless the test brings its own.
-    pub sandbox: Option<(Client, Sandbox)>,
+    things: Option<Things>,
+    pub shop: Option<shop::Provider>,
 }
 
 impl Deref for TestApp {
@@ -58,6 +63,8 @@ impl Deref for TestApp {
 pub struct Different {
     pub settings: BTreeMap<String, String>,
     pub database: Option<String>,
+    /// Serves [`things`] too; one is fresh in the cache for so long.
+    pub things: Option<Duration>,
 }
 
 impl TestApp {
@@ -67,8 +74,17 @@ impl TestApp {
 
     /// Starts with these variables set, and waits until it is ready.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
+        Self::different(settings, None).await
+    }
+
+    /// The same, with [`things`].
+    pub async fn with_things(settings: &[(&str, &str)]) -> Self {
+        Self::different(settings, Some(things::FRESH)).await
+    }
+
+    async fn different(settings: &[(&str, &str)], things: Option<Duration>) -> Self {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let app = Self::unready(Different { settings, database: None }).await;
+        let app = Self::unready(Different { settings, database: None, things }).await;
         app.ready().await;
         app
     }
@@ -82,22 +98,27 @@ impl TestApp {
         let mut variables = services::settings(&database);
         // Tests share one Redis; the prefix keeps them apart.
         variables.insert("APP__REDIS__KEY_PREFIX".to_owned(), format!("test-{}", Uuid::now_v7()));
-        let own_provider = different.settings.contains_key("APP__SHOP__PAYMENTS__URL");
         variables.extend(different.settings);
-        let mut sources = Sources { directory: None, variables, built_in: keel::config::FILES };
-        let mut provider = None;
-        if !own_provider {
-            let config = keel::config::load(&sources).readable().unwrap();
-            let started = sandbox::start(&config.shop.sandbox, &config.http, &SHARED.telemetry).await.unwrap();
-            let url = format!("http://{}", started.address);
-            sources.variables.insert("APP__SHOP__PAYMENTS__URL".to_owned(), url.clone());
-            provider = Some((Client::new(url), started));
-        }
+        let shop = shop::start(&mut variables).await;
+        let sources = Sources { directory: None, variables, built_in: keel::config::FILES };
         let config = keel::config::load(&sources).servable().unwrap();
-        let running = App::build(&config, &SHARED.telemetry).unwrap().start(Instant::now()).await.unwrap();
-        let client = Client::new(format!("http://{}", running.public));
-        let admin = Client::new(format!("http://{}", running.admin.unwrap()));
-        Self { client, admin, database, config, running, sandbox: provider }
+        let mut app = App::build(&config, &SHARED.telemetry).unwrap();
+        let mut things = None;
+        if let Some(fresh) = different.things {
+            let served = Things::create(&app, &config, &database, fresh).await;
+            app = app.with_routes(served.routes());
+            things = Some(served);
+        }
+        let running = app.start(Instant::now()).await.unwrap();
+        Self {
+            client: Client::new(format!("http://{}", running.public)),
+            admin: Client::new(format!("http://{}", running.admin.unwrap())),
+            database,
+            config,
+            running,
+            things,
+            shop,
+        }
     }
 
     pub async fn ready(&self) {
@@ -124,15 +145,10 @@ impl TestApp {
         Tenant { id, read_key: keys.pop().unwrap(), key: keys.pop().unwrap() }
     }
 
-    /// What the payment provider has in its books.
-    pub async fn charges(&self) -> Vec<serde_json::Value> {
-        let (books, _) = self.sandbox.as_ref().unwrap();
-        books.get("/charges", "").await.ok(200)["data"].as_array().unwrap().clone()
-    }
-
     /// The value of one series, 0 when it does not exist. `labels` as `name="value"`, any order.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        sum(&self.metrics().await, name, labels)
+        let own = self.things.as_ref().map_or(0.0, |things| sum(&things.metrics(), name, labels));
+        own + sum(&self.metrics().await, name, labels)
     }
 
     pub async fn metrics(&self) -> String {
@@ -145,9 +161,7 @@ impl TestApp {
     pub async fn stop(self) {
         let database = self.database.clone();
         assert!(self.running.shutdown().await, "the drain fits its deadline");
-        if let Some((_, sandbox)) = self.sandbox {
-            sandbox.stop().await;
-        }
+        shop::stop(self.shop).await;
         services::drop_database(&database).await;
     }
 }

@@ -8,8 +8,10 @@ pub mod harness;
 pub mod process;
 pub mod sentry_server;
 pub mod services;
+pub mod shop;
 pub mod sinks;
 pub mod stack;
+pub mod things;
 
 use std::time::{Duration, Instant};
 

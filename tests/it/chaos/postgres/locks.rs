@@ -7,20 +7,20 @@ use sqlx::Executor as _;
 use super::World;
 use crate::{
     chaos::{Row, watch::Watch},
-    support::services,
+    support::{services, things},
 };
 
 const HELD: Duration = Duration::from_secs(3);
 
 /// `waiters` clients want the locked table, four another one.
 async fn locked(world: &World, waiters: usize, number: &'static str, full: bool) -> Row {
-    let waiting = world.some_readers(waiters);
-    let others = Watch::get(4, &world.app, "/v1/orders", &world.stranger.read_key);
+    let waiting = Watch::get(waiters, &world.app, things::PATH, &world.tenant.read_key);
+    let others = Watch::get(4, &world.app, "/v1/tenant", &world.stranger.read_key);
     let before = Instant::now();
     waiting.recovery(before).await;
     others.recovery(before).await;
     let mut owner = services::connect("DATABASE_MIGRATION_URL", &world.app.database).await;
-    owner.execute("begin; lock table products in access exclusive mode").await.unwrap();
+    owner.execute("begin; lock table test_things in access exclusive mode").await.unwrap();
     let began = Instant::now();
     tokio::time::sleep(HELD).await;
     owner.execute("rollback").await.unwrap();

@@ -1,7 +1,5 @@
-//! Row 4: Postgres gone, silent, full, read-only, locked, cut off at COMMIT, in conflict, and really restarted.
+//! Row 4: Postgres gone, silent, full, read-only, locked, and really restarted.
 
-mod commit;
-mod conflicts;
 mod full;
 mod locks;
 mod read_only;
@@ -14,13 +12,13 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use sqlx::{AssertSqlSafe, Executor as _, postgres::PgConnectOptions};
 
 use super::watch::{Recovery, Watch};
-use crate::support::{TestApp, app::Different, client::Tenant, harness::Proxy, services};
+use crate::support::{TestApp, app::Different, client::Tenant, harness::Proxy, services, things};
 
 /// An application whose runtime role meets Postgres through a proxy; the system role too, unless told otherwise.
-struct World {
-    app: TestApp,
-    proxy: Proxy,
-    tenant: Tenant,
+pub struct World {
+    pub app: TestApp,
+    pub proxy: Proxy,
+    pub tenant: Tenant,
     /// Has asked for nothing yet: its key is in no memory.
     stranger: Tenant,
     /// How many ask at once: more than the pool has connections, or on a busy machine fewer.
@@ -38,7 +36,7 @@ impl World {
         Self::with(full, &services::database().await, &["DATABASE_URL", "DATABASE_SYSTEM_URL"]).await
     }
 
-    async fn with(full: bool, database: &str, through_proxy: &[&str]) -> Self {
+    pub async fn with(full: bool, database: &str, through_proxy: &[&str]) -> Self {
         let given = services::settings(database);
         let proxy = Proxy::start(address(&given["DATABASE_URL"]).await).await;
         let mut settings = BTreeMap::from([
@@ -51,7 +49,9 @@ impl World {
             settings.insert("APP__DATABASE__ACQUIRE_TIMEOUT".to_owned(), "2s".to_owned());
         }
         settings.extend(through_proxy.iter().map(|name| ((*name).to_owned(), proxy.url(&given[*name]))));
-        let app = TestApp::unready(Different { settings, database: Some(database.to_owned()) }).await;
+        let app =
+            TestApp::unready(Different { settings, database: Some(database.to_owned()), things: Some(things::FRESH) })
+                .await;
         app.ready().await;
         let (tenant, stranger) = (app.tenant("acme").await, app.tenant("stranger").await);
         Self { app, proxy, tenant, stranger, clients: if full { 16 } else { 6 } }
@@ -63,7 +63,7 @@ impl World {
     }
 
     fn some_readers(&self, clients: usize) -> Watch {
-        Watch::get(clients, &self.app, "/v1/products", &self.tenant.read_key)
+        Watch::get(clients, &self.app, "/v1/tenant", &self.tenant.read_key)
     }
 
     /// Clients that write.
@@ -85,7 +85,7 @@ impl World {
         query.execute(&mut services::admin().await).await.unwrap();
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         // A login that fell silent half way keeps its place in the server for a minute, and `drop database` waits.
         drop(self.proxy);
         self.app.stop().await;
@@ -99,7 +99,7 @@ fn lasts(full: bool, seconds: u64) -> Duration {
 
 /// The first success of a tenant whose key has to be looked up, by the system role.
 async fn strangers_recovery(world: &World, end: std::time::Instant) -> Recovery {
-    let watch = Watch::get(1, &world.app, "/v1/products", &world.stranger.read_key);
+    let watch = Watch::get(1, &world.app, "/v1/tenant", &world.stranger.read_key);
     let recovery = watch.recovery(end).await;
     watch.stop().await;
     recovery

@@ -56,7 +56,7 @@ async fn full() {
     let service: Service = Process::serve(&variables);
     let (public, admin): (Client, Client) = service.clients().await;
     eventually("readiness", || async { (admin.get("/health/ready", "").await.status == 200).then_some(()) }).await;
-    let watch = Watch::get(16, &public, "/v1/products", &key);
+    let watch = Watch::get(16, &public, "/v1/tenant", &key);
     watch.recovery(Instant::now()).await;
     let mut recoveries = Vec::new();
     for signal in ["INT", "QUIT", "INT", "QUIT"] {

@@ -37,7 +37,7 @@ pub async fn old_sockets(full: bool) {
     }
     while_busy.push(strangers_recovery(&world, Instant::now()).await);
     for _ in 0..if full { 3 } else { 1 } {
-        let ask = || Seen::of(world.app.request(reqwest::Method::GET, "/v1/products", &world.tenant.read_key));
+        let ask = || Seen::of(world.app.request(reqwest::Method::GET, "/v1/tenant", &world.tenant.read_key));
         futures_util::future::join_all((0..POOL).map(|_| ask())).await;
         eventually("idle connections only", || async {
             let used = world.app.metric("db_client_connection_count", &["state=\"used\""]).await;

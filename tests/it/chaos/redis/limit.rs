@@ -23,7 +23,7 @@ pub async fn run(full: bool) {
     let tenant = world.app.tenant("other").await;
     let ask = async |requests: usize| {
         let started = Instant::now();
-        let asked = (0..requests).map(|_| world.app.get("/v1/products", &tenant.key));
+        let asked = (0..requests).map(|_| world.app.get("/v1/tenant", &tenant.key));
         let statuses: Vec<_> = join_all(asked).await.iter().map(|answer| answer.status).collect();
         let of = |status| statuses.iter().filter(|seen| **seen == status).count();
         // One a second comes back.

@@ -18,7 +18,6 @@ use std::{
 };
 
 use redis::IntoConnectionInfo as _;
-use serde_json::json;
 
 use super::Row;
 use crate::support::{
@@ -27,13 +26,13 @@ use crate::support::{
     client::Tenant,
     eventually,
     harness::{Load, Report, Target, Until, get, load::Running},
-    services,
+    things,
 };
 
 /// Requests a second: few, so that only the fault makes them slow.
 const RATE: f64 = 100.0;
 
-/// An application with one product, which is read through the cache.
+/// An application with one thing, which is read through the cache.
 struct World {
     app: TestApp,
     tenant: Tenant,
@@ -72,17 +71,14 @@ impl World {
             settings.insert("APP__DATABASE__ACQUIRE_TIMEOUT".to_owned(), "4s".to_owned());
         }
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let app = TestApp::unready(Different { settings, database: Some(services::database().await) }).await;
+        let app = TestApp::unready(Different { settings, things: Some(things::FRESH), ..Default::default() }).await;
         app.ready().await;
         let tenant = app.tenant("acme").await;
-        let body = json!({"sku": "A-1", "name": "Plank", "price": {"amount_minor": 1, "currency": "EUR"}, "stock": 1});
-        let created = app.post("/v1/products", &tenant.key, &body).await;
-        let path = created.header("location").to_owned();
-        created.ok(201);
+        let (path, _) = things::make(&app, &tenant, "oak").await;
         Self { app, tenant, path, wrong: Arc::default() }
     }
 
-    /// Reads of the product; an answer with another body is counted as wrong.
+    /// Reads of the thing; an answer with another body is counted as wrong.
     async fn load(&self) -> Running {
         let expected = self.app.get(&self.path, &self.tenant.key).await;
         expected.ok(200);

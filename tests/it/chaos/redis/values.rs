@@ -10,7 +10,7 @@ const EVERY: Duration = Duration::from_millis(100);
 
 async fn loads(world: &World) -> f64 {
     let name = "db_client_operation_duration_seconds_count";
-    world.app.metric(name, &["db_query_summary=\"SELECT products\""]).await
+    world.app.metric(name, &["db_query_summary=\"SELECT test_things\""]).await
 }
 
 async fn fault(number: &'static str, name: &str, nonsense: Option<&str>, full: bool) {

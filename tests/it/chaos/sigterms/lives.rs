@@ -11,7 +11,7 @@ use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::fleet::{Fleet, Instance, SOON, product, random},
+    super::fleet::{Fleet, Instance, SOON, random},
     SIGTERM,
 };
 use crate::support::{
@@ -165,10 +165,8 @@ impl Clients {
         up.set(Mode::Throttle(40_000));
         down.set(Mode::Throttle(1_000_000));
         for _ in 0..4 {
-            let blanks = " ".repeat(40_000);
-            let body = post("/v1/products", key, &format!("{}{blanks}", product("Oak")), &[]);
-            let (up, down) = (up.address, down.address);
-            clients.early.spawn(async move { exchange::once(up, &body, SOON).await.0 });
+            clients.early.spawn(crate::shop::chaos::upload(up.address, key.to_owned()));
+            let down = down.address;
             let download = get("/docs/assets/swagger-ui-bundle.js", key, "keel");
             clients.early.spawn(async move { exchange::once(down, &download, SOON).await.0 });
         }

@@ -1,5 +1,5 @@
-//! A TCP proxy that spoils the network on command: before Postgres, Redis, a collector, Sentry, the
-//! payment sandbox. It knows no protocol. For many servers behind one address see `balancer`.
+//! A TCP proxy that spoils the network on command: before Postgres, Redis, a collector, Sentry or a
+//! provider. It knows no protocol. For many servers behind one address see `balancer`.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener as RawListener},

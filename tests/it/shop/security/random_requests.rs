@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Random, document::UNKNOWN};
-use crate::support::client::Tenant;
+use super::Random;
+use crate::{security::document::UNKNOWN, support::client::Tenant};
 
 /// Beyond so many resources of a kind nothing is created: lists stay lists and not downloads.
 pub const MOST: usize = 60;

@@ -6,9 +6,8 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::World;
 use crate::{
-    chaos::Row,
+    chaos::{Row, postgres::World},
     support::{Answer, eventually, harness::Mode, services},
 };
 

@@ -134,7 +134,7 @@ async fn two_tenants_at_random_see_nothing_of_each_other() {
 
 #[test]
 fn what_is_the_others_is_found_in_an_answer() {
-    use super::document::UNKNOWN;
+    use crate::security::document::UNKNOWN;
     let side = |marker: &str, id: &str| Side {
         tenant: Tenant { id: keel::platform::tenancy::TenantId::new(), key: String::new(), read_key: String::new() },
         marker: marker.to_owned(),

@@ -6,9 +6,8 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
-use super::World;
 use crate::{
-    chaos::{Row, watch::Seen},
+    chaos::{Row, postgres::World, watch::Seen},
     support::{TestApp, client::Tenant, eventually, services},
 };
 

@@ -1,7 +1,6 @@
 //! Row 9: two tenants at random, a hundred times as long as in `security`, which has the quick form.
 
-use super::Row;
-use crate::{security::tenants_fuzz::fuzz, support::TestApp};
+use crate::{chaos::Row, shop::security::tenants_fuzz::fuzz, support::TestApp};
 
 pub async fn run(full: bool) {
     let requests = if full { 200_000 } else { 1_000 };
