@@ -5,6 +5,7 @@ mod bench;
 mod catalogue;
 pub mod deploy;
 mod docs;
+mod example_shop;
 mod features;
 mod fuzz;
 mod habits;
