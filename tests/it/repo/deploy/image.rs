@@ -216,13 +216,9 @@ fn name_problems(tree: &Tree) -> Vec<String> {
     let section = section.split("\n#").next().unwrap();
     let mut problems = Vec::new();
     for name in ["https://example.com/keel/keel", "ghcr.io/example/keel", "https://github.com/example/keel"] {
-        let row = section.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_default();
+        let rows: String = section.lines().filter(|line| line.starts_with(&format!("| `{name}` |"))).collect();
         let files = tree.files("deploy", "");
-        let told = |path: &str| {
-            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            row.contains(path) || row.contains(&format!("`{folder}/*`"))
-        };
-        for path in files.into_iter().filter(|path| tree.text(path).contains(name) && !told(path)) {
+        for path in files.into_iter().filter(|path| tree.text(path).contains(name) && !rows.contains(path.as_str())) {
             problems.push(format!("{path}: {name} stands for the user's own: docs/deploy.md, \"Replace these names\""));
         }
     }
