@@ -46,21 +46,25 @@ plain() {
   done
 }
 
-# Days since 1970, of a date. Neither GNU's nor BSD's date takes the other's words.
+# Sets DAYS to those since 1970, of a date. Neither GNU's nor BSD's date takes the other's words.
 day_number() {
   local year=$((10#${1:0:4})) month=$((10#${1:5:2})) day=$((10#${1:8:2})) era_year
   year=$((month <= 2 ? year - 1 : year))
   era_year=$(((month + 9) % 12))
-  printf '%s' $((365 * year + year / 4 - year / 100 + year / 400 + (153 * era_year + 2) / 5 + day - 719469))
+  DAYS=$((365 * year + year / 4 - year / 100 + year / 400 + (153 * era_year + 2) / 5 + day - 719469))
 }
 
 is_date() {
   [[ $1 =~ ^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$ ]]
 }
 
-# Days from a date to today; negative when it has not come yet.
-days_since() {
-  printf '%s' $(($(day_number "$TODAY") - $(day_number "$1")))
+# Sets AGE to the days from a date to today; negative when it has not come yet.
+take_age() {
+  local today
+  day_number "$TODAY"
+  today=$DAYS
+  day_number "$1"
+  AGE=$((today - DAYS))
 }
 
 # Some of many, for a line.
@@ -97,19 +101,24 @@ in_lines() {
   printf '\n%s of %s; open: %s, unknown: %s\n' "$(count ok)" "${#ITEMS[@]}" "$(count open)" "$(count unknown)"
 }
 
-quoted() {
+# Sets QUOTED.
+quote() {
   local text=${1//\\/\\\\}
   text=${text//\"/\\\"}
   text=${text//$'\t'/ }
-  printf '"%s"' "${text//$'\n'/ }"
+  QUOTED=\"${text//$'\n'/ }\"
 }
 
 in_json() {
-  local at comma=
+  local at field comma='' line
   printf '{"ok":%s,"open":%s,"unknown":%s,"items":[' "$(count ok)" "$(count open)" "$(count unknown)"
   for at in "${!ITEMS[@]}"; do
-    printf '%s\n{"area":%s,"item":%s,"state":%s,"reason":%s,"mend":%s}' "$comma" "$(quoted "${AREAS[at]}")" \
-      "$(quoted "${ITEMS[at]}")" "$(quoted "${STATES[at]}")" "$(quoted "${REASONS[at]}")" "$(quoted "${MENDS[at]}")"
+    line=
+    for field in "area ${AREAS[at]}" "item ${ITEMS[at]}" "state ${STATES[at]}" "reason ${REASONS[at]}" "mend ${MENDS[at]}"; do
+      quote "${field#* }"
+      line+=",\"${field%% *}\":$QUOTED"
+    done
+    printf '%s\n{%s}' "$comma" "${line#,}"
     comma=,
   done
   printf '\n]}\n'

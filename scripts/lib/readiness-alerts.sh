@@ -90,9 +90,10 @@ all_drills() {
 }
 
 item_drilled_ever() {
-  local folder drill missing=()
+  local folder drill results missing=()
+  results=$(<"$RESULTS")
   while read -r folder drill; do
-    grep -qF "| ${drill/-/: } | " "$RESULTS" || missing+=("$drill")
+    [[ $results == *"| ${drill/-/: } | "* ]] || missing+=("$drill")
   done < <(all_drills)
   if ((${#missing[@]})); then
     open drilled "never: $(some "${missing[@]}")" 'make drill'
@@ -120,11 +121,12 @@ item_drilled_since() {
     unknown 'drilled as it is' "the commit $commit of the last drills is not in this history" 'make drill'
     return
   fi
-  changed=$(git diff --name-only "$commit" -- "$RULES" runbooks)
+  changed=$'\n'$(git diff --name-only "$commit" -- "$RULES" runbooks)$'\n'
   while read -r folder drill; do
     alert=${drill%%-*}
-    if grep -qxF -e "runbooks/$folder/$alert.md" -e "runbooks/drills/$folder/$drill.yaml" <<<"$changed" ||
-      { grep -qxF "$RULES/$folder.yaml" <<<"$changed" && rule_differs "$commit" "$folder" "$alert"; }; then
+    if [[ $changed == *$'\n'"runbooks/$folder/$alert.md"$'\n'* ||
+      $changed == *$'\n'"runbooks/drills/$folder/$drill.yaml"$'\n'* ]] ||
+      { [[ $changed == *$'\n'"$RULES/$folder.yaml"$'\n'* ]] && rule_differs "$commit" "$folder" "$alert"; }; then
       changes+=("$drill")
     fi
   done < <(all_drills)
@@ -143,11 +145,10 @@ rule_differs() {
 }
 
 item_drilled_lately() {
-  local age
-  age=$(days_since "${drilled_at% *}")
-  if ((age > DRILLS_LAST)); then
-    open 'drilled lately' "$age days ago; people and programs have changed since" 'make drill'
+  take_age "${drilled_at% *}"
+  if ((AGE > DRILLS_LAST)); then
+    open 'drilled lately' "$AGE days ago; people and programs have changed since" 'make drill'
   else
-    ok 'drilled lately' "$age days ago"
+    ok 'drilled lately' "$AGE days ago"
   fi
 }

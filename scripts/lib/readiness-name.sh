@@ -81,7 +81,7 @@ item_example() {
 # The table of docs/deploy.md says what stands for something of yours; a test keeps it complete.
 item_names() {
   local names name files found=0
-  names=$(perl -ne '$on = /Replace these names/ if /^#/; print "$1\n" if $on && /^\| `([^`]+)` \|/' docs/deploy.md 2>/dev/null || true)
+  names=$(perl -ne '$on = /Replace these names/ if /^#/; print "$1\n" if $on && /^\| `([^`]+)` \|/' docs/deploy.md 2>/dev/null | sort -u || true)
   while IFS= read -r name; do
     [[ -n $name ]] || continue
     found=1

@@ -68,20 +68,27 @@ statements() {
   perl -ne 's/\[([^]]*)\]\([^)]*\)/$1/g; print "$1|$3|$4|$2\n" if /^\| `([a-z-]+)` \| (.+?) \| (\d+) \| ([^|]*?) \|/' "$STATEMENTS" 2>/dev/null || true
 }
 
-# ok, never, old, or unknown: of the row with this key, or of a row as statements prints it.
-statement_state() {
-  local key days when what row=$1
-  [[ $row == *'|'* ]] || row=$(statements | grep "^$row|" || true)
-  IFS='|' read -r key days when what <<<"$row"
-  if [[ -z $key || $when == never || -z $when ]]; then
-    printf never
-  elif ! is_date "$when" || (($(days_since "$when") < 0)); then
-    printf unknown
-  elif (($(days_since "$when") > days)); then
-    printf old
-  else
-    printf ok
+# Sets SAID to ok, never, old or unknown: <days> <when>.
+weigh() {
+  SAID=unknown
+  if [[ $2 == never || -z $2 ]]; then
+    SAID=never
+  elif is_date "$2"; then
+    take_age "$2"
+    if ((AGE > $1)); then
+      SAID=old
+    elif ((AGE >= 0)); then
+      SAID=ok
+    fi
   fi
+}
+
+# The same of the row with this key, printed.
+statement_state() {
+  local key days when what
+  IFS='|' read -r key days when what < <(statements | grep "^$1|") || true
+  weigh "${days:-0}" "${when:-}"
+  printf '%s' "$SAID"
 }
 
 item_statements() {
@@ -90,7 +97,8 @@ item_statements() {
     [[ -n $row ]] || continue
     found=1
     IFS='|' read -r key days when what <<<"$row"
-    case $(statement_state "$row") in
+    weigh "$days" "$when"
+    case $SAID in
       ok) ok "$key" "$when: $what" ;;
       never) open "$key" "never: $what" "do it, then the row $key of $STATEMENTS" ;;
       old) open "$key" "last $when, more than $days days ago: $what" "do it again, then the row $key of $STATEMENTS" ;;
