@@ -3,6 +3,11 @@
 # stands here fits `make up`, and with WHERE=cluster the namespace `keel` of the cluster that kubectl knows: there
 # `kubectl port-forward` makes the ports, and PSQL is yours to set where Postgres is not in the cluster.
 
+if [[ ${WHERE:-local} == cluster ]]; then
+  # Of the wrong environment there are no series, and that looks like all is well.
+  : "${ENVIRONMENT:?with WHERE=cluster say which, as in ENVIRONMENT=production}"
+  : "${API:?with WHERE=cluster say where users come in, as in API=https://keel.example.com}"
+fi
 ENVIRONMENT=${ENVIRONMENT:-development}
 PROMETHEUS=${PROMETHEUS:-http://127.0.0.1:9090}
 ALERTMANAGER=${ALERTMANAGER:-http://127.0.0.1:9093}

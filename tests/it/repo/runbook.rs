@@ -8,6 +8,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use crate::support::process::text;
+
 const DOCUMENT: &str = "---
 alert: Planted
 severity: ticket
@@ -167,4 +169,20 @@ fn an_alert_without_a_runbook_is_refused_with_those_there_are() {
         !output.status.success() && said.contains("no runbook 'NoSuchAlert'") && said.contains("Watchdog"),
         "{said}"
     );
+}
+
+#[test]
+fn in_a_cluster_it_does_not_guess_whom_to_ask() {
+    let source = |set: &[(&str, &str)]| {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", "source runbooks/env.sh && echo \"$ENVIRONMENT $LOGS\""]).current_dir(super::root());
+        bash.env_remove("ENVIRONMENT").env_remove("API").envs(set.iter().copied());
+        let output = bash.output().unwrap();
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    let (cluster, environment) = (("WHERE", "cluster"), ("ENVIRONMENT", "staging"));
+    assert!(source(&[]).starts_with("development scripts/up.sh"));
+    assert!(source(&[cluster]).contains("ENVIRONMENT=production"));
+    assert!(source(&[cluster, environment]).contains("say where users come in"));
+    assert!(source(&[cluster, environment, ("API", "https://x")]).starts_with("staging kubectl"));
 }
