@@ -51,8 +51,6 @@ fn usual(settings: &Settings) -> BTreeMap<String, String> {
         ("APP__LIFECYCLE__DRAIN_DELAY", "500ms"),
         ("APP__JOBS__BACKOFF", "100ms"),
         ("OTEL_BSP_SCHEDULE_DELAY", "200"),
-        // The usual ten seconds are longer than five minutes here.
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
     ];
     variables.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
     variables.insert("APP__REDIS__KEY_PREFIX".to_owned(), format!("drill-{}", uuid::Uuid::now_v7()));
@@ -140,7 +138,9 @@ pub async fn start(root: &Path, settings: &Settings) -> Result<Shared, String> {
         parts.insert(name, part);
         answers.insert(name, url);
     };
-    let cli = variables.clone();
+    let mut cli = variables.clone();
+    // A command may wait longer on a busy machine than a request.
+    cli.insert("APP__DATABASE__ACQUIRE_TIMEOUT".to_owned(), "4s".to_owned());
 
     let collector = address();
     add(
