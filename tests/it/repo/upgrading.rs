@@ -1,0 +1,95 @@
+//! docs/upgrading.md, run as it stands: a clone of a real earlier commit of this repository takes what came later, whole,
+//! by area, and all but an area.
+
+use std::{path::Path, process::Command};
+
+use tempfile::TempDir;
+
+const NAME: &str = "acme-billing";
+
+/// Runs a script in a folder, as a person would who stops at the first failure.
+#[track_caller]
+fn sh(folder: &Path, script: &str) -> String {
+    let mut command = Command::new("bash");
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "TITLE", "DESCRIPTION", "REPOSITORY", "MAKEFLAGS"] {
+        command.env_remove(name);
+    }
+    for who in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{who}_NAME"), "Ada").env(format!("GIT_{who}_EMAIL"), "ada@example.com");
+    }
+    let output = command
+        .args(["-euo", "pipefail", "-c", script])
+        .env("NAME", NAME)
+        .env("TEMPLATE", "../template")
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{script}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    said.trim().to_owned()
+}
+
+/// The `sh` blocks of the page, without the check, which is CI's own.
+fn blocks() -> Vec<String> {
+    let page = std::fs::read_to_string(super::root().join("docs/upgrading.md")).unwrap();
+    let block = |text: &str| text.split("\n```").next().unwrap().replace("make check\n", "").replace("\nmake check", "");
+    page.split("```sh\n").skip(1).map(block).collect()
+}
+
+/// The first commit that could be renamed, if it is not the last: a clone that began with one commit has none.
+fn earlier(template: &Path) -> Option<String> {
+    let born = sh(template, "git log --diff-filter=A --format=%H -- scripts/rename.sh | tail -n1");
+    let later = sh(template, &format!("git rev-list --count {born}..HEAD -- src docs 2>/dev/null || echo 0"));
+    (!born.is_empty() && later != "0").then_some(born)
+}
+
+#[test]
+fn the_commands_of_the_page_take_a_later_template_into_a_clone() {
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    let root = super::root();
+    sh(&folder, &format!("git clone --quiet --no-hardlinks '{}' template && git -C template switch --quiet -C main", root.display()));
+    let Some(earlier) = earlier(&folder.join("template")) else {
+        eprintln!("SKIPPED: this history has no earlier commit to take changes from (a shallow or a new clone)");
+        return;
+    };
+    let [once, fetch, vendor, look, merge, except, area] = &blocks()[..] else {
+        panic!("docs/upgrading.md has seven blocks of sh: {:#?}", blocks());
+    };
+
+    sh(&folder, "git clone --quiet --no-hardlinks template clone");
+    let clone = folder.join("clone");
+    sh(&clone, &format!("git remote remove origin && git switch --quiet -C main {earlier}"));
+    sh(&clone, "make --no-print-directory rename NAME=\"$NAME\" && git commit --quiet --all --message 'Rename'");
+    sh(&clone, once);
+    // A line in a file of the template, and a file of its own.
+    sh(&clone, "echo '// Ours.' >>src/main.rs && echo ours >docs/ours.md && git add --all && git commit --quiet -m Ours");
+    let ours = sh(&clone, "git rev-parse HEAD");
+
+    sh(&clone, fetch);
+    sh(&clone, vendor);
+    assert!(!folder.join("upgrade").exists(), "the page clears up");
+    let took = |area: &str| sh(&clone, &format!("git diff --stat vendor HEAD -- {area}"));
+    assert!(sh(&clone, look).contains('|'), "something came");
+    assert_eq!(sh(&clone, "git show vendor:Cargo.toml | sed -n 's/^name = \"\\(.*\\)\"/\\1/p' | head -n1"), NAME);
+
+    // Whole: what is not the template's is ours, and nothing else.
+    sh(&clone, merge);
+    assert_eq!(sh(&clone, "git diff --name-only vendor HEAD"), "docs/ours.md\nsrc/main.rs");
+    assert_eq!(sh(&clone, "git status --porcelain"), "");
+
+    // All but docs.
+    sh(&clone, &format!("git reset --quiet --hard {ours}"));
+    sh(&clone, except);
+    assert_eq!(sh(&clone, &format!("git diff --stat {ours} HEAD -- docs")), "", "docs are as they were");
+    assert_eq!(took("src/platform tests scripts"), "");
+    assert_eq!(sh(&clone, "git merge vendor"), "Already up to date.");
+
+    // One area, then the rest.
+    sh(&clone, &format!("git reset --quiet --hard {ours}"));
+    sh(&clone, area);
+    assert_eq!(took("src/platform tests/it/platform"), "");
+    assert_ne!(took("docs"), "", "nothing else came");
+    sh(&clone, merge);
+    assert_eq!(sh(&clone, "git diff --name-only vendor HEAD"), "docs/ours.md\nsrc/main.rs");
+}
