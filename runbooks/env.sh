@@ -20,9 +20,9 @@ ADMIN_TOKEN=${ADMIN_TOKEN:-$(cat .local/compose/secrets/admin-token 2>/dev/null 
 if [[ ${WHERE:-local} == cluster ]]; then
   SELECTOR='--selector app.kubernetes.io/component=server'
   LOGS=${LOGS:-kubectl --namespace keel logs $SELECTOR --since=15m --tail=-1 --max-log-requests=50}
-  KEELCTL=${KEELCTL:-kubectl --namespace keel exec deployment/keel -- /usr/local/bin/keel}
-  PSQL=${PSQL:-kubectl --namespace keel exec --stdin statefulset/postgres -- psql --no-psqlrc --username postgres keel}
-  PSQL_OWNER=${PSQL_OWNER:-kubectl --namespace keel exec --stdin statefulset/postgres -- psql --no-psqlrc --username keel_owner keel}
+  APPCTL=${APPCTL:-kubectl --namespace keel exec deployment/keel -- /usr/local/bin/keel}
+  PSQL=${PSQL:-kubectl --namespace keel exec --stdin statefulset/postgres -- psql --no-psqlrc --username postgres --dbname keel}
+  PSQL_OWNER=${PSQL_OWNER:-kubectl --namespace keel exec --stdin statefulset/postgres -- psql --no-psqlrc --username keel_owner --dbname keel}
   REDISCLI=${REDISCLI:-kubectl --namespace keel exec --stdin deployment/redis -- redis-cli}
   PART=${PART:-echo use kubectl to}
   PROCESSES=${PROCESSES:-kubectl --namespace keel get pods $SELECTOR --output wide}
@@ -30,10 +30,10 @@ fi
 # Prints the service's lines of the last minutes.
 LOGS=${LOGS:-scripts/up.sh compose logs --no-log-prefix --since 15m keel}
 # The binary, where it has the service's settings.
-KEELCTL=${KEELCTL:-scripts/up.sh compose exec -T keel /usr/local/bin/keel}
+APPCTL=${APPCTL:-scripts/up.sh compose exec -T keel /usr/local/bin/keel}
 # psql as somebody who sees all sessions, and as the owner of the tables.
-PSQL=${PSQL:-scripts/up.sh compose exec -T postgres psql --no-psqlrc --username postgres keel}
-PSQL_OWNER=${PSQL_OWNER:-scripts/up.sh compose exec -T postgres psql --no-psqlrc --username keel_owner keel}
+PSQL=${PSQL:-scripts/up.sh compose exec -T postgres psql --no-psqlrc --username postgres --dbname keel}
+PSQL_OWNER=${PSQL_OWNER:-scripts/up.sh compose exec -T postgres psql --no-psqlrc --username keel_owner --dbname keel}
 # redis-cli with the password; empty: that of compose.
 REDISCLI=${REDISCLI:-}
 # start, stop, restart or kill of what is named behind it: keel, postgres, redis, prometheus … or one instance.
@@ -103,9 +103,9 @@ tally() {
     END { for (line in count) print count[line] line }' | sort -rn | sed -n 1,10p
 }
 
-# keelctl <arguments>: the service's own command line, as in `keelctl job dead`.
-keelctl() {
-  $KEELCTL "$@"
+# appctl <arguments>: the service's own command line, as in `appctl job dead`.
+appctl() {
+  $APPCTL "$@"
 }
 
 # psqlq <SQL>: looks, and can't change anything.

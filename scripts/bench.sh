@@ -26,11 +26,11 @@ else
   start_services
 fi
 export APP_ENVIRONMENT=test APP__FAULTS__ENABLED=true
-keel=${CARGO_TARGET_DIR:-target}/release/keel
-"$keel" migrate
+binary=${CARGO_TARGET_DIR:-target}/release/keel
+"$binary" migrate
 tenant=bench-$$
-"$keel" tenant create "$tenant" >/dev/null
-key=$("$keel" api-key create --tenant "$tenant" --scope write --name bench)
+"$binary" tenant create "$tenant" >/dev/null
+key=$("$binary" api-key create --tenant "$tenant" --scope write --name bench)
 APP__HTTP__BIND=127.0.0.1:$(free_port "$INSTANCE_DIR/api.port")
 APP__ADMIN__BIND=127.0.0.1:$(free_port "$INSTANCE_DIR/admin.port")
 export APP__HTTP__BIND APP__ADMIN__BIND
@@ -51,7 +51,7 @@ done
 first_answers=()
 for round in 1 2 3 4 5; do
   began=$(now_ms)
-  "$keel" serve >/dev/null &
+  "$binary" serve >/dev/null &
   service=$!
   until curl -sf --max-time 1 "http://$APP__HTTP__BIND/v1/tenant" -H "Authorization: Bearer $key" -o /dev/null; do
     (($(now_ms) - began < 10000)) || die 'no answer within 10 s'

@@ -4,10 +4,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 cargo build --locked --quiet --bin keel
-keel=${CARGO_TARGET_DIR:-target}/debug/keel
-"$keel" openapi >docs/openapi.json
-"$keel" config reference >docs/configuration.md
-"$keel" catalogue --markdown >docs/telemetry.md
+binary=${CARGO_TARGET_DIR:-target}/debug/keel
+"$binary" openapi >docs/openapi.json
+"$binary" config reference >docs/configuration.md
+"$binary" catalogue --markdown >docs/telemetry.md
 # deploy/grafana/source -> deploy/grafana/dashboards, deploy/prometheus/rules and docs/drills.md -> docs/alerts*.md,
 # docs/adding -> docs/ADDING.md
 cargo test --locked --quiet --test it -- --ignored --exact repo::deploy::dashboards::write_the_dashboards \

@@ -23,7 +23,7 @@ for example in "$library"/with-*.sh; do
   [[ ! -f $example ]] || source "$example"
 done
 
-readonly KEEL=${CARGO_TARGET_DIR:-target}/debug/keel
+readonly BINARY=${CARGO_TARGET_DIR:-target}/debug/keel
 readonly READY_SECONDS=60
 
 main() {
@@ -35,7 +35,7 @@ main() {
   start_services
   set_development_defaults
   run_child cargo build --locked --bin keel
-  run_child "$KEEL" migrate
+  run_child "$BINARY" migrate
   hold_ports
   choose_bind APP__HTTP__BIND 8080
   choose_bind APP__ADMIN__BIND 9464
@@ -47,7 +47,7 @@ main() {
   CHILD=
   start_example
   [[ -z $CHILD ]] || serving+=("$CHILD")
-  start_child "$KEEL" serve
+  start_child "$BINARY" serve
   serving+=("$CHILD")
   await_service
   release_ports
@@ -71,7 +71,7 @@ set_development_defaults() {
 seed_demo_tenants() {
   local tenant
   for tenant in acme globex; do
-    "$KEEL" tenant create "$tenant" --if-not-exists "${TENANT_OPTIONS[@]}" >/dev/null || die "cannot create the tenant $tenant"
+    "$BINARY" tenant create "$tenant" --if-not-exists "${TENANT_OPTIONS[@]}" >/dev/null || die "cannot create the tenant $tenant"
   done
   ACME_KEY=$(demo_key acme)
   GLOBEX_KEY=$(demo_key globex)
@@ -81,9 +81,9 @@ seed_demo_tenants() {
 demo_key() {
   local tenant=$1 file=$INSTANCE_DIR/demo-keys key known
   key=$(sed -n "s/^$tenant=//p" "$file" 2>/dev/null | tail -n1)
-  known=$("$KEEL" api-key list --tenant "$tenant") || die "cannot list the API keys of $tenant"
+  known=$("$BINARY" api-key list --tenant "$tenant") || die "cannot list the API keys of $tenant"
   if [[ -z $key ]] || ! grep -qw demo <<<"$known"; then
-    key=$("$KEEL" api-key create --tenant "$tenant" --scope write --name demo | tail -n1) ||
+    key=$("$BINARY" api-key create --tenant "$tenant" --scope write --name demo | tail -n1) ||
       die "cannot create an API key for $tenant"
     (umask 077 && printf '%s=%s\n' "$tenant" "$key" >>"$file")
   fi

@@ -18,18 +18,18 @@ supervise test
 start_services
 export APP_ENVIRONMENT=test RUST_LOG=error
 cargo build --locked --quiet --bin keel
-keel=${CARGO_TARGET_DIR:-target}/debug/keel
-"$keel" migrate
+binary=${CARGO_TARGET_DIR:-target}/debug/keel
+"$binary" migrate
 tenant=schemathesis-$$
-"$keel" tenant create "$tenant" >/dev/null
-key=$("$keel" api-key create --tenant "$tenant" --scope write --name schemathesis)
+"$binary" tenant create "$tenant" >/dev/null
+key=$("$binary" api-key create --tenant "$tenant" --scope write --name schemathesis)
 
 APP__HTTP__BIND=127.0.0.1:$(free_port "$INSTANCE_DIR/api.port")
 APP__ADMIN__BIND=127.0.0.1:$(free_port "$INSTANCE_DIR/admin.port")
 export APP__HTTP__BIND APP__ADMIN__BIND
-start_child "$keel" serve
+start_child "$binary" serve
 deadline=$((SECONDS + 30))
-until "$keel" healthcheck >/dev/null 2>&1; do
+until "$binary" healthcheck >/dev/null 2>&1; do
   ((SECONDS < deadline)) || die 'the service does not answer after 30 s'
   sleep 0.1
 done

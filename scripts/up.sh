@@ -108,14 +108,14 @@ published() {
 
 # --- Demo data ----------------------------------------------------------------------------------------------------
 
-keel() {
+ours() {
   compose exec -T keel /usr/local/bin/keel "$@"
 }
 
 seed_demo_tenants() {
   local tenant
   for tenant in acme globex; do
-    keel tenant create "$tenant" --if-not-exists "${TENANT_OPTIONS[@]}" >/dev/null || die "cannot create the tenant $tenant"
+    ours tenant create "$tenant" --if-not-exists "${TENANT_OPTIONS[@]}" >/dev/null || die "cannot create the tenant $tenant"
     keep_demo_key "$tenant" write
     keep_demo_key "$tenant" read
   done
@@ -126,9 +126,9 @@ seed_demo_tenants() {
 keep_demo_key() {
   local tenant=$1 scope=$2 variable key known
   variable=${tenant^^}_${scope^^}_KEY
-  known=$(keel api-key list --tenant "$tenant") || die "cannot list the API keys of $tenant"
+  known=$(ours api-key list --tenant "$tenant") || die "cannot list the API keys of $tenant"
   if ! grep -qs "^$variable=" "$KEYS_FILE" || ! grep -qw "demo-$scope" <<<"$known"; then
-    key=$(keel api-key create --tenant "$tenant" --scope "$scope" --name "demo-$scope" | tail -n1) ||
+    key=$(ours api-key create --tenant "$tenant" --scope "$scope" --name "demo-$scope" | tail -n1) ||
       die "cannot create an API key for $tenant"
     set_variable "$variable" "${key//$'\r'/}"
   fi

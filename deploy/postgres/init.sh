@@ -42,7 +42,8 @@ select 'create database keel owner keel_owner encoding ''UTF8'' template templat
 SQL
 } | sql postgres
 
-sql keel <<SQL
+database=keel
+sql "$database" <<SQL
 alter database keel owner to keel_owner;
 revoke all on database keel from public;
 grant connect on database keel to keel_app, keel_system, keel_exporter;

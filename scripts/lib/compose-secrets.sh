@@ -53,5 +53,6 @@ secret_file() {
 }
 
 data_is_there() {
-  have docker && [[ -n $(docker volume ls --quiet --filter name='^keel_postgres$' 2>/dev/null) ]]
+  have docker && [[ -n $(docker volume ls --quiet --filter label=com.docker.compose.project=keel \
+    --filter label=com.docker.compose.volume=postgres 2>/dev/null) ]]
 }

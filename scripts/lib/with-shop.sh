@@ -14,7 +14,7 @@ prepare_example() {
 
 # Sets CHILD.
 start_example() {
-  start_child "$KEEL" payment-sandbox
+  start_child "$BINARY" payment-sandbox
 }
 
 # <address of the API>

@@ -102,7 +102,7 @@ impl Trouble {
             });
         }
         let mut admin = admin(&database).await;
-        let role = format!("keel_test_monitor_{}", Uuid::now_v7().simple());
+        let role = format!("keel_test_{}", Uuid::now_v7().simple());
         execute(&mut admin, &format!("create role {role} in role pg_monitor, pg_signal_backend")).await;
         let wrong = <[i32; 3]>::try_from(wrong).unwrap();
         let trouble = Self {

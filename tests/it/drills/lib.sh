@@ -30,8 +30,8 @@ key() {
     mkdir -p "$DRILL_DIRECTORY/keys"
     flock 9
     if [[ ! -s $file ]]; then
-      "$KEELCTL" tenant create "$1" --if-not-exists >/dev/null
-      "$KEELCTL" api-key create --tenant "$1" --scope write --name drill | tail -n1 >"$file"
+      "$APPCTL" tenant create "$1" --if-not-exists >/dev/null
+      "$APPCTL" api-key create --tenant "$1" --scope write --name drill | tail -n1 >"$file"
     fi
   ) 9>"$DRILL_DIRECTORY/keys.lock" </dev/null
   cat "$file"

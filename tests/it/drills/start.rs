@@ -26,12 +26,12 @@ use crate::support::{
     },
 };
 
-const DATABASE: &str = "keel";
+pub const DATABASE: &str = "keel";
 /// Those of the steady traffic.
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 /// What only a cluster can show.
 const NOT_DRILLED: &str = "cluster";
-const KEEL: &str = env!("CARGO_BIN_EXE_keel");
+const BINARY: &str = env!("CARGO_BIN_EXE_keel");
 
 /// As a user's own machine, with waits that fit into seconds.
 fn usual(settings: &Settings) -> BTreeMap<String, String> {
@@ -174,7 +174,7 @@ pub async fn start(root: &Path, settings: &Settings) -> Result<Shared, String> {
         variables.insert("APP__HTTP__BIND".to_owned(), door.to_string());
         variables.insert("APP__ADMIN__BIND".to_owned(), scraped.to_string());
         let command = move || {
-            let mut command = Command::new(KEEL);
+            let mut command = Command::new(BINARY);
             command.arg("serve").env_clear().envs(&variables);
             command
         };
@@ -292,11 +292,11 @@ pub async fn start(root: &Path, settings: &Settings) -> Result<Shared, String> {
 }
 
 fn new_key(variables: &BTreeMap<String, String>, tenant: &str) -> String {
-    let keel = |arguments: &[&str]| {
+    let run = |arguments: &[&str]| {
         let output = run(arguments, variables);
         assert!(output.status.success(), "keel {arguments:?}: {}", text(&output.stderr));
         text(&output.stdout).lines().last().unwrap_or_default().trim().to_owned()
     };
-    keel(&["tenant", "create", tenant, "--if-not-exists"]);
-    keel(&["api-key", "create", "--tenant", tenant, "--scope", "write", "--name", "traffic"])
+    run(&["tenant", "create", tenant, "--if-not-exists"]);
+    run(&["api-key", "create", "--tenant", tenant, "--scope", "write", "--name", "traffic"])
 }

@@ -38,10 +38,10 @@ fn joined(addresses: &[SocketAddr]) -> String {
 }
 
 /// The command line with the service's settings.
-fn keelctl(facts: &Facts) -> String {
+fn appctl(facts: &Facts) -> String {
     let exports: String = facts.cli.iter().map(|(name, value)| format!("export {name}={}\n", quoted(value))).collect();
-    let keel = quoted(env!("CARGO_BIN_EXE_keel"));
-    program(&facts.here.join("bin/keelctl"), &format!("#!/bin/sh\n{exports}exec {keel} \"$@\"\n"))
+    let binary = quoted(env!("CARGO_BIN_EXE_keel"));
+    program(&facts.here.join("bin/appctl"), &format!("#!/bin/sh\n{exports}exec {binary} \"$@\"\n"))
 }
 
 pub fn variables(facts: &Facts) -> BTreeMap<String, String> {
@@ -51,8 +51,8 @@ pub fn variables(facts: &Facts) -> BTreeMap<String, String> {
         let text = format!("#!/usr/bin/env bash\nset -euo pipefail\nsource {}\n{function} \"$@\"\n", quoted(&library));
         program(&facts.here.join("bin").join(name), &text)
     };
-    let admin_url = with_database(&variable("TEST_ADMIN_DATABASE_URL"), "keel");
-    let owner_url = with_database(&variable("DATABASE_MIGRATION_URL"), "keel");
+    let admin_url = with_database(&variable("TEST_ADMIN_DATABASE_URL"), super::start::DATABASE);
+    let owner_url = with_database(&variable("DATABASE_MIGRATION_URL"), super::start::DATABASE);
     let psql = |url: &str| format!("psql --no-psqlrc --set=ON_ERROR_STOP=1 {url}");
     let logs = facts.here.join("instance-1.log").display().to_string();
     let own = [
@@ -75,7 +75,7 @@ pub fn variables(facts: &Facts) -> BTreeMap<String, String> {
         ("ADMIN", format!("http://{}", facts.admin[0])),
         ("ADMIN_TOKEN", facts.cli["APP__ADMIN__TOKEN"].clone()),
         ("LOGS", format!("cat {logs} {}", logs.replace("instance-1", "instance-2"))),
-        ("KEELCTL", keelctl(facts)),
+        ("APPCTL", appctl(facts)),
         ("PSQL", psql(&admin_url)),
         ("PSQL_OWNER", psql(&owner_url)),
         ("REDISCLI", script("rediscli", "redis_cli")),

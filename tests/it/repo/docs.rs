@@ -153,7 +153,7 @@ pub fn help(words: &[&str]) -> Option<String> {
 }
 
 /// What is wrong with the words after `keel`: commands first, then flags and values.
-fn wrong_keel(words: &[&str]) -> Option<String> {
+fn wrong_words(words: &[&str]) -> Option<String> {
     let mut command: Vec<&str> = Vec::new();
     let mut text = help(&[])?;
     for word in words {
@@ -211,14 +211,14 @@ fn wrong_command(words: &[&str], targets: &BTreeSet<String>) -> Option<String> {
         }
     }
     // Wherever it stands: after `kubectl exec … --`, after `docker compose run`.
-    let keel = words.iter().position(|word| *word == "keel" || word.ends_with("/keel"));
+    let ours = words.iter().position(|word| *word == "keel" || word.ends_with("/keel"));
     match words.first() {
         Some(&"make") => {
             let named = words[1..].iter().filter(|word| !word.contains('=') && !word.starts_with('-'));
             named.filter(|word| !targets.contains(**word)).map(|word| format!("there is no `make {word}`")).next()
         }
         Some(_) => {
-            keel.filter(|at| *at == 0 || words[..*at].contains(&"--")).and_then(|at| wrong_keel(&words[at + 1..]))
+            ours.filter(|at| *at == 0 || words[..*at].contains(&"--")).and_then(|at| wrong_words(&words[at + 1..]))
         }
         None => None,
     }

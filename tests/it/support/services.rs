@@ -75,7 +75,7 @@ async fn template() -> &'static str {
             for name in old {
                 let _still_used = admin.execute(AssertSqlSafe(format!("drop database if exists {name}"))).await;
             }
-            let name = format!("keel_test_template_{}", Uuid::now_v7().simple());
+            let name = format!("keel_test_{}", Uuid::now_v7().simple());
             create(&mut admin, &name, "template0").await;
             migrations::run(&database_config(&name)).await.unwrap();
             name

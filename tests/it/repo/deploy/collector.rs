@@ -15,7 +15,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use self::keys::Keys;
-use super::{Tree, caught, keel, none};
+use super::{Tree, caught, none, printed};
 
 const COMPOSE: &str = "deploy/collector/collector.yaml";
 const GATEWAY: &str = "deploy/collector/kubernetes-gateway.yaml";
@@ -70,7 +70,7 @@ fn kind_of(component: &str) -> &str {
 
 /// Attributes a trace is meant to be found by.
 fn searchable() -> Vec<String> {
-    let catalogue: Value = serde_json::from_str(&keel(&["catalogue"])).unwrap();
+    let catalogue: Value = serde_json::from_str(&printed(&["catalogue"])).unwrap();
     strings(&catalogue["searchable_attributes"]).into_iter().map(ToOwned::to_owned).collect()
 }
 

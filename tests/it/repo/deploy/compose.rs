@@ -211,7 +211,7 @@ fn health(name: &str, service: &Value, stack: &Stack) -> Vec<String> {
 }
 
 fn subcommands() -> BTreeSet<String> {
-    let help = super::keel(&["--help"]);
+    let help = super::printed(&["--help"]);
     help.lines()
         .filter_map(|line| line.strip_prefix("  ")?.split("  ").next())
         .map(|word| word.trim().to_owned())
@@ -221,19 +221,19 @@ fn subcommands() -> BTreeSet<String> {
 /// Times and connections that other parts count on.
 fn figures(stack: &Stack) -> Vec<String> {
     let mut problems = Vec::new();
-    let keel = &stack.services["keel"];
+    let service = &stack.services["keel"];
     let setting = |key: &str| {
         let variable = format!("APP__{}", key.to_uppercase().replace('.', "__"));
-        let given = keel["environment"][&variable].as_str();
+        let given = service["environment"][&variable].as_str();
         given.map_or_else(|| code().settings[key].clone(), ToOwned::to_owned)
     };
     let phases = ["lifecycle.drain_delay", "lifecycle.drain_timeout", "lifecycle.flush_timeout"];
     let drain = phases.iter().map(|phase| seconds(&setting(phase))).sum::<Duration>() + Duration::from_secs(4);
-    let grace = seconds(text(&keel["stop_grace_period"]));
+    let grace = seconds(text(&service["stop_grace_period"]));
     if grace < drain {
         problems.push(format!("deploy/compose.yaml: keel: stop_grace_period is {grace:?}, the drain takes {drain:?}"));
     }
-    let replicas = keel["deploy"]["replicas"].as_u64().unwrap();
+    let replicas = service["deploy"]["replicas"].as_u64().unwrap();
     if setting("rate_limit.instances") != replicas.to_string() {
         problems.push(format!("deploy/compose.yaml: keel: APP__RATE_LIMIT__INSTANCES is not {replicas}"));
     }

@@ -155,14 +155,14 @@ pub fn code() -> &'static Code {
     CODE.get_or_init(read_code)
 }
 
-fn keel(arguments: &[&str]) -> String {
+fn printed(arguments: &[&str]) -> String {
     let output = process::run(arguments, &BTreeMap::new());
     assert!(output.status.success(), "{}", process::text(&output.stderr));
     process::text(&output.stdout)
 }
 
 fn read_code() -> Code {
-    let catalogue: Value = serde_json::from_str(&keel(&["catalogue"])).unwrap();
+    let catalogue: Value = serde_json::from_str(&printed(&["catalogue"])).unwrap();
     let mut metrics = BTreeMap::new();
     let mut histograms = BTreeSet::new();
     for metric in catalogue["metrics"].as_array().unwrap() {
@@ -175,7 +175,7 @@ fn read_code() -> Code {
     }
     let (mut settings, mut variables, mut secrets) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
     let mut section = String::new();
-    for line in keel(&["config", "reference"]).lines() {
+    for line in printed(&["config", "reference"]).lines() {
         if let Some(name) = line.strip_prefix("## [").and_then(|rest| rest.strip_suffix(']')) {
             name.clone_into(&mut section);
         }
@@ -190,7 +190,7 @@ fn read_code() -> Code {
             secrets.insert(variable.to_owned());
         }
     }
-    for line in keel(&["catalogue", "--markdown"]).lines() {
+    for line in printed(&["catalogue", "--markdown"]).lines() {
         let name = line.strip_prefix("| `").and_then(|rest| rest.split('`').next());
         variables.extend(name.filter(|name| name.starts_with("OTEL_")).map(ToOwned::to_owned));
         // The general ones have a form for each signal.

@@ -119,13 +119,13 @@ impl Stack {
 
     /// A new tenant with its keys, as an operator makes them; `more` are further arguments.
     pub fn tenant(&self, slug: &str, more: &[&str]) -> Tenant {
-        let keel = |arguments: &[&str]| {
+        let run = |arguments: &[&str]| {
             let output = run(arguments, &self.variables);
             assert!(output.status.success(), "keel {arguments:?}: {}", text(&output.stderr));
             text(&output.stdout).lines().last().unwrap_or_default().trim().to_owned()
         };
-        let id = keel(&[&["tenant", "create", slug], more].concat());
-        let key = |scope| keel(&["api-key", "create", "--tenant", slug, "--scope", scope, "--name", "stack"]);
+        let id = run(&[&["tenant", "create", slug], more].concat());
+        let key = |scope| run(&["api-key", "create", "--tenant", slug, "--scope", scope, "--name", "stack"]);
         Tenant { id: TenantId::from_uuid(id.parse().unwrap()), key: key("write"), read_key: key("read") }
     }
 

@@ -6,7 +6,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::{AGENT, COMPOSE, GATEWAY, LOKI, read, searchable, strings};
-use crate::repo::deploy::{Tree, caught, keel, none};
+use crate::repo::deploy::{Tree, caught, none, printed};
 
 /// Patterns as the collector reads them: `$$` is a `$` there.
 fn patterns(file: &Value, which: &str) -> Result<Vec<Regex>, regex::Error> {
@@ -128,7 +128,7 @@ fn wrong_redaction(tree: &Tree) -> Vec<String> {
         "Mozilla/5.0 (X11)",
         "basic information about the bearer of bad news",
     ];
-    let catalogue: Value = serde_json::from_str(&keel(&["catalogue"])).unwrap();
+    let catalogue: Value = serde_json::from_str(&printed(&["catalogue"])).unwrap();
     let fields = catalogue["events"].as_array().unwrap().iter().flat_map(|event| strings(&event["fields"]));
     let lines: Vec<String> = fields.map(|field| format!(r#"{{"message":"m","{field}":"v"}}"#)).collect();
     for text in plain.into_iter().chain(lines.iter().map(String::as_str)).filter(|text| masked(&values, text) != *text)
@@ -213,7 +213,7 @@ fn wrong_lines(tree: &Tree) -> Vec<String> {
             problems.push(format!("{path}: a line that is no JSON gets no {label}, by which Loki is asked"));
         }
     }
-    let reference = keel(&["catalogue", "--markdown"]);
+    let reference = printed(&["catalogue", "--markdown"]);
     let every = reference.lines().find(|line| line.starts_with("Every line has ")).unwrap_or_default();
     let field = Regex::new(r#"log\.cache\["([a-z_]+)"\]"#).unwrap();
     for statement in statements(&agent) {

@@ -7,7 +7,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use crate::repo::{
-    deploy::{code, keel},
+    deploy::{code, printed},
     root,
 };
 
@@ -74,7 +74,7 @@ const TARGET: [&str; 3] = ["job", "instance", "environment"];
 
 /// Names in backticks and in queries that nobody has.
 fn strangers(page: &str) -> Vec<String> {
-    let catalogue: Value = serde_json::from_str(&keel(&["catalogue"])).unwrap();
+    let catalogue: Value = serde_json::from_str(&printed(&["catalogue"])).unwrap();
     let events: BTreeSet<&str> =
         catalogue["events"].as_array().unwrap().iter().filter_map(|event| event["name"].as_str()).collect();
     let name = Regex::new(r"`([a-z][a-z0-9]*(?:_[a-z0-9]+)+)(?:\{([^}`]*)\})?`").unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use regex::Regex;
 
 use super::{COMPOSE, GATEWAY, read, searchable, strings};
-use crate::repo::deploy::{Tree, caught, code, keel, none};
+use crate::repo::deploy::{Tree, caught, code, none, printed};
 
 fn milliseconds(duration: &str) -> f64 {
     let (number, unit) = duration.split_at(duration.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(duration.len()));
@@ -20,7 +20,7 @@ fn milliseconds(duration: &str) -> f64 {
 
 /// A default from the table of OpenTelemetry's variables.
 fn variable_default(name: &str) -> f64 {
-    let table = keel(&["catalogue", "--markdown"]);
+    let table = printed(&["catalogue", "--markdown"]);
     let row = table.lines().find(|line| line.starts_with(&format!("| `{name}`"))).unwrap();
     row.split(" | ").nth(2).unwrap().trim().parse().unwrap()
 }

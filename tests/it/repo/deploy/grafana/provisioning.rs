@@ -99,8 +99,8 @@ fn elsewhere(tree: &Tree) -> Vec<String> {
     });
     let mut needed: BTreeSet<String> = asked.collect();
     let monitors = tree.yaml(MONITORS);
-    let keel = monitors.iter().find(|monitor| monitor["metadata"]["name"] == "keel").unwrap();
-    needed.insert(text(&keel["spec"]["endpoints"][0], "interval").to_owned());
+    let ours = monitors.iter().find(|monitor| monitor["metadata"]["name"] == "keel").unwrap();
+    needed.insert(text(&ours["spec"]["endpoints"][0], "interval").to_owned());
     let missing = needed.iter().filter(|needed| !row.contains(&format!("`{needed}`")));
     missing.map(|missing| format!("docs/deploy.md: the row on Grafana does not name `{missing}`")).collect()
 }

@@ -28,7 +28,7 @@ static SETTING: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[a-z][a-z_]*(\.[a-
 static VARIABLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bAPP__[A-Z0-9_]+[A-Z0-9]"));
 static EVENT: LazyLock<Regex> = LazyLock::new(|| pattern(r"\blogq ([a-z_|]+)"));
 static TALLY: LazyLock<Regex> = LazyLock::new(|| pattern(r"\btally ((?:[a-z_]+ ?)+)"));
-static KEEL: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(?m)(?:\bkeelctl|^keel|`keel)((?: [^\s`|;&)]+)+)"#));
+static COMMAND: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(?m)(?:\bappctl|^keel|`keel)((?: [^\s`|;&)]+)+)"#));
 static FAULT: LazyLock<Regex> = LazyLock::new(|| pattern(r"/v1/faults/[a-z-]+"));
 static ADMIN: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:\$ADMIN|\$\{?INSTANCE\}?|:19464|:9464)(/[a-z][a-z/-]*)"));
 static PLACE: LazyLock<Regex> =
@@ -37,7 +37,7 @@ static MAKE: LazyLock<Regex> = LazyLock::new(|| pattern(r"`make ([a-z][a-z-]*)")
 
 /// For the tests: what in a runbook is named wrongly, and how that is said.
 pub const FAULTS: [(&str, &str, &str); 8] = [
-    ("keelctl api-key revoke", "keelctl api-key revok", "no command `keel api-key revok`"),
+    ("appctl api-key revoke", "appctl api-key revok", "no command `keel api-key revok`"),
     ("revoke --tenant", "revoke --tenants", "no flag --tenants"),
     (
         "http_server_requests_shed_total",
@@ -139,7 +139,7 @@ impl Facts {
                 problems.push(format!("there is no `make {target}`"));
             }
         }
-        problems.extend(KEEL.captures_iter(text).filter_map(|found| wrong_keel(found.get(1).unwrap().as_str())));
+        problems.extend(COMMAND.captures_iter(text).filter_map(|found| wrong_words(found.get(1).unwrap().as_str())));
         problems.extend(prose(text).flat_map(|code| self.of_code(code)));
         for block in blocks::all(text) {
             problems.extend(self.cluster.problems(&block.text));
@@ -173,7 +173,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The words after `keel`: commands first, then flags and values. Prose that goes on behind the name is no command.
-fn wrong_keel(words: &str) -> Option<String> {
+fn wrong_words(words: &str) -> Option<String> {
     let words: Vec<&str> = words.split_whitespace().collect();
     let is_name = |word: &&str| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
     let (mut command, mut text) = (Vec::new(), help(&[])?);

@@ -93,8 +93,8 @@ fn a_fault_in_a_runbook_is_caught() {
     caught(runbooks_have_their_form, RUNBOOK, "## 6 Verify", "## 6 Done", "its sections are");
     caught(runbooks_have_their_form, RUNBOOK, "severity: page, ticket", "severity: page", "it says severity");
     caught(runbooks_have_their_form, RUNBOOK, "owner:", "team:", "its front matter has");
-    let fence = "```bash destructive\nkeelctl";
-    caught(runbooks_have_their_form, RUNBOOK, fence, "```bash\nkeelctl", "its fence does not say so");
+    let fence = "```bash destructive\nappctl";
+    caught(runbooks_have_their_form, RUNBOOK, fence, "```bash\nappctl", "its fence does not say so");
     caught(
         nothing_without_alert,
         "runbooks/README.md",
