@@ -87,5 +87,9 @@ strip-example: ## Take the example out, for good: src/shop and all that is about
 prr: ## What keeps this from production: what is still the template's, unset or untried; STRICT=1, JSON=1
 	@STRICT="$(STRICT)" JSON="$(JSON)" exec scripts/prr.sh
 
+# Some systems have a NAME in the environment; it is not meant.
+rename: ## Give the project another name: NAME=your-service TITLE="Your Service" DESCRIPTION="…" REPOSITORY=https://…
+	@exec $(if $(filter environment,$(origin NAME)),env -u NAME) scripts/rename.sh
+
 clean-local: ## Throw away the data and packages under .local/
 	@scripts/services.sh down run; scripts/services.sh down test; rm -rf .local

@@ -9,6 +9,9 @@ scripts=(scripts/*.sh scripts/*/*.sh scripts/hooks/* .ci/run runbooks/env.sh dep
 for script in "${scripts[@]}"; do
   bash -n "$script"
 done
+for script in scripts/lib/*.pl; do
+  said=$(perl -c "$script" 2>&1) || { echo "$said" >&2 && exit 1; }
+done
 if command -v cargo-deny >/dev/null; then
   cargo deny --offline check bans licenses sources
 else

@@ -11,6 +11,8 @@ mod fuzz;
 mod habits;
 mod layering;
 mod prr;
+mod rename;
+mod rename_shop;
 mod runbook;
 mod schema;
 pub mod semconv;

@@ -216,6 +216,7 @@ fn name_problems(tree: &Tree) -> Vec<String> {
     let section = section.split("\n#").next().unwrap();
     let mut problems = Vec::new();
     for name in ["https://example.com/keel/keel", "ghcr.io/example/keel", "https://github.com/example/keel"] {
+        // Two of them are one address in a project that has its own: `make rename REPOSITORY=…`.
         let rows: String = section.lines().filter(|line| line.starts_with(&format!("| `{name}` |"))).collect();
         let files = tree.files("deploy", "");
         for path in files.into_iter().filter(|path| tree.text(path).contains(name) && !rows.contains(path.as_str())) {
