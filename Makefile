@@ -91,5 +91,8 @@ prr: ## What keeps this from production: what is still the template's, unset or 
 rename: ## Give the project another name: NAME=your-service TITLE="Your Service" DESCRIPTION="…" REPOSITORY=https://…
 	@exec $(if $(filter environment,$(origin NAME)),env -u NAME) scripts/rename.sh
 
+clones: ## Prove on fresh copies what a user does first with this tree; PROOF=rename for one
+	@exec scripts/clones.sh $(PROOF)
+
 clean-local: ## Throw away the data and packages under .local/
 	@scripts/services.sh down run; scripts/services.sh down test; rm -rf .local
