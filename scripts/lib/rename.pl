@@ -148,7 +148,8 @@ sub find_left {
 
 # --- What is not just a word -----------------------------------------------------------------------------------------
 
-# Packages stand in the order of their names, and so do a package's dependencies; cargo --locked insists.
+# Packages stand in the order of their names, and so do a package's dependencies. Cargo takes another order,
+# and then writes its own at the next change: a diff that nobody meant.
 sub sorted_lock {
     my ($lock) = @_;
     my ($head, @packages) = split /^(?=\[\[package\]\]$)/m, $lock;

@@ -118,7 +118,7 @@ impl Copy {
     }
 }
 
-/// Cargo refuses a lock file, with --locked, whose packages or dependencies are in another order than that of their names.
+/// Packages and dependencies in the order of their names, as cargo writes them.
 fn is_sorted(lock: &str) -> bool {
     let packages: Vec<&str> = lock.lines().filter_map(|line| line.strip_prefix("name = ")).collect();
     let mut dependencies = lock.split("dependencies = [\n").skip(1).map(|list| list.split(']').next().unwrap());
