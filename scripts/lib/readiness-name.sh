@@ -27,7 +27,7 @@ manifest() {
 
 item_package() {
   if [[ $package == "$TEMPLATE_NAME" ]]; then
-    open package "it is still called $package" 'make rename NAME=acme-billing'
+    open package "it is still called $package" 'make rename NAME=your-service'
   else
     ok package "$package"
   fi

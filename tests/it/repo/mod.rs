@@ -16,6 +16,7 @@ mod rename_shop;
 mod runbook;
 mod schema;
 pub mod semconv;
+mod upgrading;
 
 use std::path::{Path, PathBuf};
 

@@ -156,7 +156,7 @@ impl Scratch {
 
 /// All that a clone has to do, done.
 fn mend(scratch: &Scratch) {
-    scratch.edit("Cargo.toml", r#"\A((?s:.*?))^name = ".*"$"#, "${1}name = \"acme-billing\"");
+    scratch.edit("Cargo.toml", r#"\A((?s:.*?))^name = ".*"$"#, "${1}name = \"your-service\"");
     scratch.edit("Cargo.toml", "^description = .*$", "description = \"Bills whoever ordered\"");
     scratch.write("README.md", "# Billing\n\nBills whoever ordered.\n");
     scratch.edit("LICENSE-MIT", "^Copyright .*$", "Copyright (c) 2026 Acme");

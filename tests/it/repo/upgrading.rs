@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 
 use tempfile::TempDir;
 
-const NAME: &str = "acme-billing";
+const NAME: &str = concat!("acme", "-billing");
 
 /// Runs a script in a folder, as a person would who stops at the first failure.
 #[track_caller]
@@ -32,7 +32,8 @@ fn sh(folder: &Path, script: &str) -> String {
 /// The `sh` blocks of the page, without the check, which is CI's own.
 fn blocks() -> Vec<String> {
     let page = std::fs::read_to_string(super::root().join("docs/upgrading.md")).unwrap();
-    let block = |text: &str| text.split("\n```").next().unwrap().replace("make check\n", "").replace("\nmake check", "");
+    let block =
+        |text: &str| text.split("\n```").next().unwrap().replace("make check\n", "").replace("\nmake check", "");
     page.split("```sh\n").skip(1).map(block).collect()
 }
 
@@ -48,7 +49,13 @@ fn the_commands_of_the_page_take_a_later_template_into_a_clone() {
     let folder = TempDir::new().unwrap();
     let folder = folder.path().canonicalize().unwrap();
     let root = super::root();
-    sh(&folder, &format!("git clone --quiet --no-hardlinks '{}' template && git -C template switch --quiet -C main", root.display()));
+    sh(
+        &folder,
+        &format!(
+            "git clone --quiet --no-hardlinks '{}' template && git -C template switch --quiet -C main",
+            root.display()
+        ),
+    );
     let Some(earlier) = earlier(&folder.join("template")) else {
         eprintln!("SKIPPED: this history has no earlier commit to take changes from (a shallow or a new clone)");
         return;
@@ -63,7 +70,10 @@ fn the_commands_of_the_page_take_a_later_template_into_a_clone() {
     sh(&clone, "make --no-print-directory rename NAME=\"$NAME\" && git commit --quiet --all --message 'Rename'");
     sh(&clone, once);
     // A line in a file of the template, and a file of its own.
-    sh(&clone, "echo '// Ours.' >>src/main.rs && echo ours >docs/ours.md && git add --all && git commit --quiet -m Ours");
+    sh(
+        &clone,
+        "echo '// Ours.' >>src/main.rs && echo ours >docs/ours.md && git add --all && git commit --quiet -m Ours",
+    );
     let ours = sh(&clone, "git rev-parse HEAD");
 
     sh(&clone, fetch);

@@ -10,6 +10,7 @@ use crate::repo::{File, files, root};
 /// (`wrong_commands`), with the reason. By the beginning of the path; the first that fits counts.
 const COMMANDS: &[(&str, Run)] = &[
     ("README.md", Run::By("scripts/walk.sh")),
+    ("docs/ADDING.md", Run::By("scripts/clones.sh")),
     ("docs/CLONING.md", Run::By("scripts/tour.sh")),
     ("docs/cost.md", Run::Not("a bench takes minutes and a machine of its own")),
     ("docs/deploy.md", Run::Not("they want a cluster or a registry; the page says which of them have run")),
@@ -17,6 +18,7 @@ const COMMANDS: &[(&str, Run)] = &[
     ("docs/queries", Run::By("tests/it/dashboards/sheets.rs")),
     ("docs/scaling.md", Run::Not("a bench takes minutes and a machine of its own")),
     ("docs/tour.md", Run::By("scripts/tour.sh")),
+    ("docs/upgrading.md", Run::By("tests/it/repo/upgrading.rs")),
     ("runbooks/README.md", Run::Not("they start the walk through a document, which tests/it/repo/runbook.rs tries")),
     ("runbooks/cluster/", Run::Not("they want a cluster")),
     ("runbooks/platform/", Run::By("tests/it/drills/blocks.rs")),
