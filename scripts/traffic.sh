@@ -178,6 +178,8 @@ refusals() {
 # See src/platform/faults. What takes seconds is not waited for; two locks at once, for the second has to fail.
 faults() {
   send POST '/v1/faults/sleep?ms=300' "$ACME_WRITE_KEY"
+  # Nobody listens there.
+  send POST '/v1/faults/call?port=9' "$ACME_WRITE_KEY"
   send POST '/v1/faults/n-plus-one?n=30' "$ACME_WRITE_KEY"
   send POST '/v1/faults/jobs?n=20' "$ACME_WRITE_KEY"
   leave POST '/v1/faults/slow-query?ms=1200' "$ACME_WRITE_KEY"
