@@ -127,6 +127,8 @@ fn the_word_of_the_example_marks_all_of_it() {
     let found: Vec<String> = all
         .iter()
         .filter(|file| !marked(file) && file.path != "config/default.toml")
+        // It takes the word out, itself included.
+        .filter(|file| !file.path.starts_with("scripts/strip-example"))
         .flat_map(|file| {
             file.text
                 .lines()

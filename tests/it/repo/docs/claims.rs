@@ -9,11 +9,13 @@ use crate::repo::{File, files, root};
 /// Pages whose commands are executed, with what does it; and those whose commands are only looked at
 /// (`wrong_commands`), with the reason. By the beginning of the path; the first that fits counts.
 const COMMANDS: &[(&str, Run)] = &[
+    ("CONTRIBUTING.md", Run::By("scripts/ci.sh")),
     ("README.md", Run::By("scripts/walk.sh")),
     ("docs/ADDING.md", Run::By("scripts/clones.sh")),
     ("docs/CLONING.md", Run::By("scripts/tour.sh")),
     ("docs/cost.md", Run::Not("a bench takes minutes and a machine of its own")),
     ("docs/deploy.md", Run::Not("they want a cluster or a registry; the page says which of them have run")),
+    ("docs/options.md", Run::By("scripts/features.sh")),
     ("docs/observability.md", Run::Not("the story of one incident; drills do the like on a stack of their own")),
     ("docs/queries", Run::By("tests/it/dashboards/sheets.rs")),
     ("docs/scaling.md", Run::Not("a bench takes minutes and a machine of its own")),
