@@ -59,15 +59,13 @@ item_licence() {
   local licence files
   licence=$(manifest license)
   files=$(cat LICENSE* 2>/dev/null || true)
-  shopt -s nocasematch
   if [[ -z $licence && -z $files ]]; then
     open licence 'nothing says who may use the sources' 'license in Cargo.toml and a file LICENSE'
-  elif [[ $files =~ Copyright[^$'\n']*$TEMPLATE_NAME ]]; then
+  elif [[ ${files,,} =~ copyright[^$'\n']*$TEMPLATE_NAME ]]; then
     open licence "the copyright is the template's" 'your own in LICENSE-*, or your own licence; keep the notice of what you took over'
   else
     ok licence "${licence:-see LICENSE}"
   fi
-  shopt -u nocasematch
 }
 
 item_example() {

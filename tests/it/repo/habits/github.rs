@@ -1,6 +1,6 @@
 //! The forms of `.github`, Dependabot's groups, the workflow's matrices, and the devcontainer.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::Command};
 
 use regex::Regex;
 use serde_json::Value;
@@ -112,29 +112,37 @@ fn dependabot_problems(text: &str) -> Vec<String> {
     problems
 }
 
-/// Each feature is compiled by itself and left out by some, and what is compiled exists.
+/// The workflow takes each combination of features one by one: those that `make features` compiles, and no other.
 fn feature_problems(workflow: &str) -> Vec<String> {
-    let manifest = text("Cargo.toml");
-    let section = manifest.split("\n[features]\n").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap();
-    let name = Regex::new(r"(?m)^([a-z0-9-]+) = \[").unwrap();
-    let features: BTreeSet<String> = name.captures_iter(section).map(|found| found[1].to_owned()).collect();
+    let output = Command::new(root().join("scripts/features.sh")).arg("list").output().unwrap();
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let listed: BTreeSet<&str> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(listed.len() > 2, "scripts/features.sh list printed {listed:?}");
     let document = yaml(CI, workflow);
-    let combinations: Vec<&str> =
-        list(&document, "/jobs/features/strategy/matrix/features").filter_map(Value::as_str).collect();
-    let named: BTreeSet<String> = combinations
-        .iter()
-        .flat_map(|text| text.split(','))
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect();
-    let known = features.iter().filter(|name| *name != "default");
-    let mut problems: Vec<String> = known
-        .filter(|feature| !named.contains(*feature))
-        .map(|feature| format!("{CI}: the job features never compiles `{feature}`"))
-        .collect();
-    problems.extend(named.difference(&features).map(|name| format!("{CI}: Cargo.toml has no feature `{name}`")));
-    if !combinations.contains(&"") {
-        problems.push(format!("{CI}: the job features never compiles without any feature"));
+    let matrix = list(&document, "/jobs/features/strategy/matrix/combination");
+    let taken: BTreeSet<&str> = matrix.filter_map(Value::as_str).collect();
+    let differ = listed.symmetric_difference(&taken);
+    differ.map(|name| format!("{CI}: `{name}` is in the job features or in scripts/features.sh, not in both")).collect()
+}
+
+/// Workflows run what is there: scripts of the tree and targets of the Makefile.
+fn command_problems(path: &str, workflow: &str) -> Vec<String> {
+    let makefile = text("Makefile");
+    let document = yaml(path, workflow);
+    let jobs = document["jobs"].as_object().into_iter().flatten();
+    let steps = jobs.flat_map(|(_, job)| job["steps"].as_array().into_iter().flatten());
+    let commands: Vec<&str> = steps.filter_map(|step| step["run"].as_str()).flat_map(str::lines).collect();
+    let mut problems = Vec::new();
+    for words in commands.iter().map(|line| line.split_whitespace().collect::<Vec<_>>()) {
+        match words[..] {
+            ["make", target, ..] if !makefile.contains(&format!("\n{target}:")) => {
+                problems.push(format!("{path}: there is no `make {target}`"));
+            }
+            [script, ..] if script.starts_with("scripts/") && !root().join(script).is_file() => {
+                problems.push(format!("{path}: there is no {script}"));
+            }
+            _ => {}
+        }
     }
     problems
 }
@@ -211,12 +219,21 @@ fn what_must_move_together_does() {
 }
 
 #[test]
-fn every_feature_is_compiled_with_and_without_the_others() {
+fn every_combination_of_features_is_compiled() {
     let workflow = text(CI);
     none(&feature_problems(&workflow));
-    named(&feature_problems(&workflow.replace("heap-profile", "heap")), "never compiles `heap-profile`");
-    named(&feature_problems(&workflow.replace("heap-profile", "heap")), "no feature `heap`");
-    named(&feature_problems(&workflow.replacen("          - \"\"\n", "", 1)), "without any feature");
+    named(&feature_problems(&workflow.replacen("- only-heap-profile", "- heap", 1)), "`only-heap-profile` is in");
+    named(&feature_problems(&workflow.replacen("- only-heap-profile", "- heap", 1)), "`heap` is in");
+}
+
+#[test]
+fn workflows_run_what_is_there() {
+    let paths: Vec<String> = tracked().into_iter().filter(|path| path.starts_with(".github/workflows/")).collect();
+    assert!(paths.len() >= 2, "{paths:?}");
+    none(&paths.iter().flat_map(|path| command_problems(path, &text(path))).collect::<Vec<_>>());
+    let planted = |from: &str, to: &str| command_problems(CI, &text(CI).replacen(from, to, 1));
+    named(&planted("run: make deny", "run: make denial"), "no `make denial`");
+    named(&planted("run: scripts/features.sh", "run: scripts/feature.sh"), "no scripts/feature.sh");
 }
 
 #[test]
