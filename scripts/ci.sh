@@ -38,6 +38,10 @@ step 'docs/tour.md, each command and what it prints'
 scripts/tour.sh
 step 'the promises of make run, each tried'
 scripts/selftest.sh
+step 'what a user does first with a clone; the workflow checks all of it after each'
+CLONES_CHECK='make --no-print-directory lint && scripts/test.sh --test it -- repo:: platform::documents' \
+  scripts/clones.sh rename strip
+scripts/clones.sh grow
 step 'make schemathesis'
 make --no-print-directory schemathesis
 step 'done'

@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
 # `make clones`: what a user does first with this tree, done on fresh copies of it, and each copy checked.
 #
-#   clones.sh rename    another name, then all of make check
-#   clones.sh           all of them, one after the other
+#   clones.sh rename    another name
+#   clones.sh strip     no example, and then each recipe of docs/ADDING.md
+#   clones.sh grow      another name, no example, a resource of its own
+#   clones.sh           all of them, one after the other; several names: these
+#
+# and each time all of make check.
 #
 # A copy is a clone of HEAD below a temporary directory. Its target directory is target/clones/<proof>: what this
 # checkout has built of its dependencies is linked into it, so that a copy builds no more than the package itself, and
@@ -14,7 +18,7 @@ library=$(dirname "${BASH_SOURCE[0]}")/lib
 # shellcheck source=lib/common.sh
 source "$library/common.sh"
 
-readonly PROOFS=(rename)
+readonly PROOFS=(rename strip grow)
 readonly CHECK=${CLONES_CHECK:-make --no-print-directory check}
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 
@@ -28,14 +32,40 @@ prove_rename() {
   step "$CHECK" bash -c "$CHECK"
 }
 
+prove_strip() {
+  has_example || return 0
+  step 'make strip-example' make --no-print-directory strip-example
+  step 'git commit' commit 'Take the example out'
+  step 'the recipes of docs/ADDING.md' git apply docs/adding/*.patch
+  step 'make docs' make --no-print-directory docs
+  step 'git commit' commit 'Follow each recipe'
+  step "$CHECK" bash -c "$CHECK"
+}
+
+prove_grow() {
+  step 'make rename' make --no-print-directory rename NAME="$CLONE_NAME"
+  step 'git commit' commit 'Rename'
+  if has_example; then
+    step 'make strip-example' make --no-print-directory strip-example
+    step 'git commit' commit 'Take the example out'
+  fi
+  step 'make new-resource' make --no-print-directory new-resource NAME=invoices
+  step 'git commit' commit 'Add invoices'
+  step "$CHECK" bash -c "$CHECK"
+}
+
+has_example() {
+  [[ -e scripts/strip-example.sh ]] || { say 'SKIPPED: make strip-example: the example is gone already' && return 1; }
+}
+
 # --- What they share -------------------------------------------------------------------------------------------
 
 main() {
   local proofs=("${PROOFS[@]}") proof
-  [[ ${1:-all} == all ]] || proofs=("$1")
+  (($# == 0)) || proofs=("$@")
   cd "$ROOT"
   for proof in "${proofs[@]}"; do
-    declare -F "prove_$proof" >/dev/null || die "clones.sh [${PROOFS[*]} all], not '$proof'"
+    declare -F "prove_$proof" >/dev/null || die "clones.sh [${PROOFS[*]}], not '$proof'"
   done
   [[ -z $(git status --porcelain) ]] || say 'a copy is made of HEAD: changes that are not committed are not in it'
   mkdir -p "$TARGET"

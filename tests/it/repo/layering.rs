@@ -157,7 +157,7 @@ fn every_file_says_what_lives_there_and_none_is_too_long() {
 }
 
 /// Whole in themselves, each behind one call: who reads the platform can leave them for the day they are
-/// needed, and who does not want them deletes them (ADR 10; the numbers are of ADR 13).
+/// needed, and who does not want them deletes them (ADR 10; the numbers are of ADR 13 and 36).
 const APART: [&str; 13] = [
     "src/platform/faults/",
     "src/platform/admin/debug.rs",
@@ -180,7 +180,7 @@ fn the_platform_can_be_read_in_an_afternoon() {
     let (apart, core): (Vec<_>, Vec<_>) =
         all.iter().partition(|file| APART.iter().any(|place| file.path.starts_with(place)));
     let lines = |files: &[&super::File]| files.iter().map(|file| file.code().len()).sum::<usize>();
-    assert!(lines(&core) <= 9_600, "the core of src/platform has {} code lines, 9,600 are the ceiling", lines(&core));
+    assert!(lines(&core) <= 9_700, "the core of src/platform has {} code lines, 9,700 are the ceiling", lines(&core));
     assert!(lines(&apart) <= 5_000, "what stands apart has {} code lines, 5,000 are the ceiling", lines(&apart));
 }
 
