@@ -115,6 +115,7 @@ impl App {
         let seconds = registry.gauge("service_start_duration_seconds", "Duration of the start, by phase.", 8);
         let boot = Boot { seconds, millis: Mutex::default() };
         let health = Health::new(&config.readiness, &config.lifecycle, &heartbeat);
+        health.register(&registry);
         let pepper = config.auth.pepper.as_ref().ok_or("auth.pepper: missing")?;
         let pepper = Pepper::new(pepper, config.auth.previous_pepper.as_ref());
         let idempotency = Idempotency::new(&config.idempotency, &registry);

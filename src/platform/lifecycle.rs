@@ -16,6 +16,7 @@ use super::{
     config::Faults,
     db::{Db, guard},
     heartbeat::Heartbeat,
+    telemetry::metrics::Registry,
 };
 use crate::section;
 
@@ -134,6 +135,16 @@ impl Health {
             stalled_after: lifecycle.stalled_after,
             dead_after: lifecycle.dead_after,
         }
+    }
+
+    /// The answer as a metric: an instance that is not ready gets no requests, so their errors can't tell of it.
+    pub fn register(&self, registry: &Registry) {
+        let health = self.clone();
+        registry.gauge_fn(
+            "service_ready",
+            "What /health/ready answers: 1 while this instance takes traffic.",
+            move || vec![((), f64::from(u8::from(health.readiness().takes_traffic())))],
+        );
     }
 
     pub fn readiness(&self) -> Readiness {

@@ -36,6 +36,7 @@ async fn sigterm_lets_requests_finish_refuses_new_ones_and_exits_0() {
     let (public, admin) = service.clients().await;
     ready(&admin).await;
     assert_eq!(admin.get("/health/startup", "").await.status, 200);
+    assert!(admin.get("/metrics", "").await.text.contains("\nservice_ready 1\n"));
     assert_eq!(public.get("/health/live", "").await.ok(200), json!({"status": "alive"}));
     assert_eq!(public.get("/health/ready", "").await.ok(200), json!({"status": "ready"}), "status only");
     let version = admin.get("/version", "").await.ok(200);
@@ -53,6 +54,7 @@ async fn sigterm_lets_requests_finish_refuses_new_ones_and_exits_0() {
         (answer.status == 503 && answer.json()["status"] == "draining").then_some(())
     })
     .await;
+    assert!(admin.get("/metrics", "").await.text.contains("\nservice_ready 0\n"));
     public.get("/v1/tenant", &key).await.ok(200);
     slow.await.unwrap().ok(200);
     assert_eq!(service.exit(SOON).await, 0);
