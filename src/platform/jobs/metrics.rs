@@ -22,6 +22,7 @@ pub struct JobMetrics {
     pub dead_letters: Counter<Queue>,
     pending: Gauge<Queue>,
     oldest: Gauge<Queue>,
+    dead: Gauge<Queue>,
 }
 
 impl JobMetrics {
@@ -35,7 +36,12 @@ impl JobMetrics {
             ),
             dead_letters: registry.counter("jobs_dead_letters_total", "Jobs given up after their last try.", 32),
             pending: registry.gauge("jobs_pending", "Jobs that wait or run; dead letters are not among them.", 32),
-            oldest: registry.gauge("jobs_oldest_age_seconds", "Time since the oldest job that is due was queued.", 32),
+            oldest: registry.gauge(
+                "jobs_oldest_age_seconds",
+                "How long the job that waits longest has been due; a try makes it due anew.",
+                32,
+            ),
+            dead: registry.gauge("jobs_dead", "Dead letters that nobody has requeued or dropped.", 32),
         };
         for queue in queues {
             metrics.dead_letters.with(&Queue { queue });
@@ -50,6 +56,7 @@ impl JobMetrics {
             let row = rows.iter().find(|row| row.queue == *queue);
             self.pending.with(&Queue { queue }).set(row.map_or(0.0, |row| row.pending as f64));
             self.oldest.with(&Queue { queue }).set(row.map_or(0.0, |row| row.oldest));
+            self.dead.with(&Queue { queue }).set(row.map_or(0.0, |row| row.dead as f64));
         }
     }
 }

@@ -50,8 +50,10 @@ pub struct Dead {
 pub struct Backlog {
     pub queue: String,
     pub pending: i64,
-    /// Seconds since the oldest job that is due was queued: tries and postponements don't reset it.
+    /// Seconds that the job that waits longest has been due. One that is tried again is late only when nobody takes it
+    /// then: its pauses are meant.
     pub oldest: f64,
+    pub dead: i64,
 }
 
 /// # Errors
@@ -283,10 +285,12 @@ pub async fn backlog(tx: &mut SystemTx) -> Result<Vec<Backlog>> {
     let backlog = sqlx::query_as(
         r#"
         select queue,
-               count(*) as pending,
-               coalesce(extract(epoch from now() - min(created_at) filter (where run_at <= now())), 0)::float8 as oldest
+               count(*) filter (where dead_at is null) as pending,
+               coalesce(extract(epoch from now() - min(run_at) filter (
+                   where dead_at is null and run_at <= now() and (locked_until is null or locked_until <= now())
+               )), 0)::float8 as oldest,
+               count(*) filter (where dead_at is not null) as dead
         from jobs
-        where dead_at is null
         group by queue
         limit 100
         "#,

@@ -36,6 +36,10 @@ async fn a_poison_job_is_a_dead_letter_after_five_tries_and_the_others_flow() {
             && dead.contains("internal: a fault was asked for"),
         "{dead}"
     );
+    eventually("it counts as dead", || async {
+        (app.metric("jobs_dead", &["queue=\"faults\""]).await == 1.0).then_some(())
+    })
+    .await;
     let requeued = process::run(&["job", "requeue", id], &settings);
     assert_eq!(process::text(&requeued.stdout), "1 requeued\n");
     eventually("dead again", || async {
@@ -127,6 +131,29 @@ async fn a_job_that_ends_its_process_every_time_is_buried_without_another_run() 
     })
     .await;
     assert!(app.metric("jobs_oldest_age_seconds", &["queue=\"faults\""]).await > 0.0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_late_when_it_is_due_not_when_it_is_old() {
+    let app = TestApp::with(&[FAULTS]).await;
+    let acme = app.tenant("acme").await;
+    let age = || app.metric("jobs_oldest_age_seconds", &["queue=\"faults\""]);
+    let mut system = services::connect("DATABASE_SYSTEM_URL", &app.database).await;
+    // Nobody here knows the kind, so nobody takes it.
+    bulk(&app.database, &acme.id.to_string(), "of.the.next.release", 1, 3).await;
+    // Tried again and again for an hour, and now in a pause between two tries.
+    let paused = "update jobs set created_at = now() - interval '1 hour', run_at = now() + interval '20 minutes'";
+    sqlx::raw_sql(paused).execute(&mut system).await.unwrap();
+    eventually("it waits and is not late", || async {
+        (app.metric("jobs_pending", &["queue=\"faults\""]).await == 1.0 && age().await == 0.0).then_some(())
+    })
+    .await;
+    sqlx::raw_sql("update jobs set run_at = now() - interval '10 minutes'").execute(&mut system).await.unwrap();
+    eventually("it is late", || async { (age().await >= 600.0).then_some(()) }).await;
+    // Somebody else has taken it.
+    sqlx::raw_sql("update jobs set locked_until = now() + interval '1 minute'").execute(&mut system).await.unwrap();
+    eventually("it runs", || async { (age().await == 0.0).then_some(()) }).await;
     app.stop().await;
 }
 
