@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # `make runbook A=PostgresDown`: the runbook of an alert in the terminal, one step after the other. Dry: it prints text
-# and commands and runs nothing. With RUN=1 it asks at each block (y runs it, n goes on, q ends), twice where a block
-# changes something that it can't take back, asks for what a person has to fill in, and records what was done in
-# .local/incidents/<time>-<alert>.md, the timeline of the post-mortem.
+# and commands and runs nothing. With RUN=1 it asks at each block (y runs it, n goes on, q ends) and for what a person has
+# to fill in. Where a block changes something that it can't take back, it then shows the command with its values, and asks
+# again. It records what was done, without secrets, in .local/incidents/<time>-<alert>.md, the timeline of the post-mortem.
 #
 #   WHERE=cluster    the commands for a cluster, in place of those for this machine
 set -euo pipefail
@@ -17,6 +17,10 @@ readonly ALERT=${1:-}
 export WHERE=${WHERE:-local}
 # More of an output is no timeline.
 readonly RECORDED_LINES=60
+# What is never shown, and not recorded.
+readonly SECRETS='^(.*_)?(KEY|TOKEN|PASSWORD|PEPPER)$'
+# The names that somebody was asked for.
+ASKED=' '
 
 main() {
   local document
@@ -28,6 +32,10 @@ $(names)"
   TIMELINE=/dev/null
   if [[ ${RUN:-} == 1 ]]; then
     begin_timeline
+    if [[ $WHERE == cluster ]]; then
+      # runbooks/env.sh does not guess them.
+      value_of ENVIRONMENT && value_of API || die 'in a cluster nothing is asked without them'
+    fi
   fi
   walk "$document"
   note "$(now) end of the runbook"
@@ -117,11 +125,10 @@ at_block() {
 
 consider() {
   local id=$1 language=$2 words=$3 text=$4 status=0 output
-  if ! agreed "run $id?" || { [[ $words == *' destructive '* ]] && ! agreed "$id changes what it can't take back. Really?"; }; then
+  if ! agreed "run $id?" || ! fill_in "$text" || ! confirmed "$id" "$words" "$text"; then
     note "$(now) $id not run"
     return
   fi
-  fill_in "$text" || return 0
   output=$(mktemp)
   note "$(now) $id run:"
   note "$(printf '\n```%s\n%s```\n' "$language" "$text")"
@@ -156,35 +163,76 @@ agreed() {
   done
 }
 
-# Asks for the variables in capitals that nothing has set, once each.
+# A second time, for what can't be taken back: with what it will really do.
+confirmed() {
+  [[ $2 == *' destructive '* ]] || return 0
+  say "$1 with its values:"
+  with_values "$3" shown | sed 's/^/  > /'
+  agreed "$1 changes what it can't take back. Really?"
+}
+
+# The variables in capitals, the longer names first.
+variables_of() {
+  grep -oE '\$\{?[A-Z][A-Z_]*' <<<"$1" | tr -d '${' | sort -ru
+}
+
+# A text with the values in the place of their variables; `shown`, without secrets.
+with_values() {
+  local text=$1 name
+  for name in $(variables_of "$1"); do
+    if [[ -n ${!name:-} && ! (${2:-} == shown && $name =~ $SECRETS) ]]; then
+      text=${text//"\${$name}"/${!name}}
+      text=${text//"\$$name"/${!name}}
+    fi
+  done
+  printf '%s\n' "${text%$'\n'}"
+}
+
+# Asks for the variables in capitals that nothing has set, and again for those that it asked for before: what was right
+# for one block need not be for the next.
 fill_in() {
-  local name value
+  local name
   # shellcheck source=../runbooks/env.sh
   source "$ROOT/runbooks/env.sh"
-  for name in $(grep -oE '\$\{?[A-Z][A-Z_]*' <<<"$1" | tr -d '${' | sort -u); do
-    if [[ -n ${!name:-} ]] || grep -qE "(^|[ ;])$name=" <<<"$1"; then
+  for name in $(variables_of "$1" | sort); do
+    if [[ -n ${!name:-} && $ASKED != *" $name "* ]] || grep -qE "(^|[ ;])$name=" <<<"$1"; then
       continue
     fi
-    printf '%s = ' "$name"
-    read -r value || return 1
-    [[ -n $value ]] || { say "$name has no value: not run" && return 1; }
-    export "$name=$value"
-    note "$(now) $name is $value"
+    value_of "$name" || return
   done
 }
 
+# Asks for one; an empty answer keeps what it was.
+value_of() {
+  local name=$1 value='' known=${!1:-} shown
+  [[ -z $known || $ASKED == *" $name "* ]] || return 0
+  shown=$known
+  if [[ $name =~ $SECRETS ]]; then
+    shown=${known:+as before}
+    printf '%s%s = ' "$name" "${shown:+ [$shown]}"
+    read -rs value || return 1
+    printf '\n'
+  else
+    printf '%s%s = ' "$name" "${shown:+ [$shown]}"
+    read -r value || return 1
+  fi
+  value=${value:-$known}
+  [[ -n $value ]] || { say "$name has no value: not run" && return 1; }
+  export "$name=$value"
+  ASKED+="$name "
+  [[ ! $name =~ $SECRETS ]] || value='(a secret)'
+  note "$(now) $name is $value"
+}
+
 run_block() {
-  local language=$1 words=$2 text=$3 name prompt=PSQL
+  local language=$1 words=$2 text=$3 prompt=PSQL
   if [[ $language == bash ]]; then
     bash -euo pipefail -c "source runbooks/env.sh
 $text"
     return
   fi
   # In SQL a value takes the place of its variable.
-  for name in $(grep -oE '\$\{?[A-Z][A-Z_]*' <<<"$text" | tr -d '${' | sort -ru); do
-    text=${text//"\${$name}"/${!name}}
-    text=${text//"\$$name"/${!name}}
-  done
+  text=$(with_values "$text")
   [[ $words != *' owner '* ]] || prompt=PSQL_OWNER
   bash -euo pipefail -c "source runbooks/env.sh
 \$$prompt --set=ON_ERROR_STOP=1" <<<"$text"

@@ -43,7 +43,7 @@ select $PID;
 5.1 Away with it.
 
 ```bash destructive
-touch \"$MARKS/destroyed\"
+echo \"of $PID with $API_KEY\" >\"$MARKS/destroyed\"
 ```
 
 5.2 What fails.
@@ -59,6 +59,8 @@ struct Walked {
     timeline: String,
     looked: bool,
     destroyed: bool,
+    /// What the destructive block left behind.
+    left: String,
 }
 
 fn walk(answers: &str, variables: &[(&str, &str)]) -> Walked {
@@ -73,6 +75,8 @@ fn walk(answers: &str, variables: &[(&str, &str)]) -> Walked {
         .env("KEEL_RUNBOOKS", directory.path().join("runbooks"))
         .env("KEEL_INCIDENTS", &incidents)
         .env("MARKS", directory.path())
+        .env_remove("ENVIRONMENT")
+        .env_remove("API")
         .env("PSQL_OWNER", format!("sh {}", psql.display()))
         .envs(variables.iter().copied())
         .stdin(Stdio::piped())
@@ -90,6 +94,7 @@ fn walk(answers: &str, variables: &[(&str, &str)]) -> Walked {
         timeline: timeline(&incidents),
         looked: is_there("looked"),
         destroyed: is_there("destroyed"),
+        left: std::fs::read_to_string(directory.path().join("destroyed")).unwrap_or_default(),
     }
 }
 
@@ -124,7 +129,7 @@ fn it_shows_the_clusters_column_on_demand() {
 
 #[test]
 fn it_runs_what_is_agreed_to_and_records_it() {
-    let walked = walk("what?\ny\ny\n4711\ny\ny\nn\ny\n", &[("RUN", "1")]);
+    let walked = walk("what?\ny\ny\n4711\ny\n\ny\nhidden\n\nn\ny\n", &[("RUN", "1")]);
     assert!(walked.looked && !walked.destroyed, "{}", walked.printed);
     assert!(walked.printed.contains("5.1 changes what it can't take back. Really?"), "{}", walked.printed);
     let entries = [
@@ -148,8 +153,34 @@ fn it_runs_what_is_agreed_to_and_records_it() {
 
 #[test]
 fn what_destroys_is_run_after_the_second_yes() {
-    let walked = walk("n\nn\nn\ny\ny\nn\n", &[("RUN", "1")]);
+    let walked = walk("n\nn\nn\ny\nhidden\n4711\ny\nn\n", &[("RUN", "1")]);
     assert!(!walked.looked && walked.destroyed, "{}", walked.printed);
+}
+
+#[test]
+fn what_destroys_is_shown_with_its_values_before_the_second_question() {
+    // The first step takes 4711, the last one another.
+    let walked = walk("n\ny\n4711\nn\ny\nhidden\n4712\ny\nn\n", &[("RUN", "1")]);
+    assert_eq!(walked.left, "of 4712 with hidden\n", "{}", walked.printed);
+    let (before, _) = walked.printed.split_once("Really?").unwrap();
+    assert!(before.contains("> echo \"of 4712 with $API_KEY\""), "{before}");
+    // What was right for one step is offered, not taken.
+    assert!(before.contains("PID [4711] = ") && walked.timeline.contains("PID is 4712"), "{before}");
+}
+
+#[test]
+fn a_secret_is_neither_shown_nor_recorded() {
+    let walked = walk("n\nn\nn\ny\nhidden\n4711\ny\nn\n", &[("RUN", "1")]);
+    assert!(walked.left.contains("hidden"));
+    assert!(walked.timeline.contains("API_KEY is (a secret)"), "{}", walked.timeline);
+    assert!(!walked.timeline.contains("hidden") && !walked.printed.contains("hidden"), "{}", walked.printed);
+}
+
+#[test]
+fn in_a_cluster_it_asks_which_environment_before_anything_else() {
+    let walked = walk("staging\nhttps://api.example.com\nq\n", &[("RUN", "1"), ("WHERE", "cluster")]);
+    let entries = ["ENVIRONMENT is staging", "API is https://api.example.com", "ended by hand"];
+    assert!(entries.iter().all(|entry| walked.timeline.contains(entry)), "{}", walked.timeline);
 }
 
 #[test]
@@ -185,4 +216,64 @@ fn in_a_cluster_it_does_not_guess_whom_to_ask() {
     assert!(source(&[cluster]).contains("ENVIRONMENT=production"));
     assert!(source(&[cluster, environment]).contains("say where users come in"));
     assert!(source(&[cluster, environment, ("API", "https://x")]).starts_with("staging kubectl"));
+}
+
+/// What a function of `runbooks/env.sh` prints, both streams, with programs in place of curl and kubectl.
+fn in_env(function: &str, programs: &[(&str, &str)], variables: &[(&str, &str)]) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = TempDir::new().unwrap();
+    for (name, text) in programs {
+        let path = directory.path().join(name);
+        std::fs::write(&path, format!("#!/usr/bin/env bash\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", &format!("source runbooks/env.sh; {function}")]).current_dir(super::root());
+    let output =
+        bash.env("PATH", path).env("MARKS", directory.path()).envs(variables.iter().copied()).output().unwrap();
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+#[test]
+fn no_series_means_something_only_where_the_environment_is_known() {
+    let curl = r#"
+        case "$*" in
+          *last_over_time*) metric='{"environment":"staging"}' ;;
+          *panics*) metric= ;;
+          *) metric='{"job":"keel"}' ;;
+        esac
+        printf '{"status":"success","data":{"result":[%s]}}' "${metric:+{\"metric\":$metric,\"value\":[1,\"1\"]\}}""#;
+    let asked = |query: &str, environment: &str| {
+        in_env(&format!("promq '{query}'"), &[("curl", curl)], &[("ENVIRONMENT", environment)])
+    };
+    let warning = "Prometheus knows no service in environment \"production\", only in: staging";
+    assert_eq!(asked("panics{environment=\"staging\"}", "staging"), "no series\n");
+    assert_eq!(asked("panics{environment=\"production\"}", "production"), format!("no series\n{warning}\n"));
+    assert_eq!(asked("panics", "production"), "no series\n");
+    assert_eq!(asked("up{environment=\"production\"}", "production"), "{\"job\":\"keel\"} 1\n");
+}
+
+#[test]
+fn an_instance_of_a_cluster_is_asked_through_its_pod() {
+    let curl = r#"echo "curl $*""#;
+    let kubectl = r#"
+        case "$*" in
+          *'status.podIP=10.1.2.3 '*) echo pod/keel-7 ;;
+          *'port-forward pod/keel-7 :9464') echo 'Forwarding from 127.0.0.1:40123 -> 9464'; echo $$ >"$MARKS/forward"; exec sleep 60 ;;
+          *'port-forward '*) echo 'error: refused' ;;
+        esac"#;
+    let ask = |instance: &str, place: &str| {
+        let function = format!(
+            "ask_instance {instance}/debug/requests --max-time 5 || echo \"exit code $?\"; \
+             if [[ -s $MARKS/forward ]] && kill -0 \"$(cat \"$MARKS/forward\")\" 2>/dev/null; then echo 'still forwards'; fi"
+        );
+        let variables = [("WHERE", place), ("ENVIRONMENT", "production"), ("API", "https://api.example.com")];
+        in_env(&function, &[("curl", curl), ("kubectl", kubectl)], &variables)
+    };
+    let said = "curl --silent --show-error --max-time 30 --max-time 5 http://";
+    assert_eq!(ask("10.1.2.3:9464", "local"), format!("{said}10.1.2.3:9464/debug/requests\n"));
+    assert_eq!(ask("10.1.2.3:9464", "cluster"), format!("{said}127.0.0.1:40123/debug/requests\n"));
+    assert_eq!(ask("10.9.9.9:9464", "cluster"), "exit code 1\nno pod has the address 10.9.9.9\n");
+    assert_eq!(ask("10.1.2.3:9121", "cluster"), "exit code 1\nkubectl port-forward: error: refused\n");
 }
