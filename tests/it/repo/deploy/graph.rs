@@ -5,6 +5,7 @@ mod cluster;
 mod commands;
 mod form;
 mod ran;
+mod shown;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

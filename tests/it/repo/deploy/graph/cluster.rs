@@ -32,6 +32,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
 /// Flags, and whether a value follows as a word of its own.
 const FLAGS: &[(&str, bool)] = &[
     ("--all-containers", false),
+    ("--attach", false),
     ("--container", true),
     ("--field-selector", true),
     ("--follow", false),
@@ -42,6 +43,7 @@ const FLAGS: &[(&str, bool)] = &[
     ("--output", true),
     ("--patch", true),
     ("--previous", false),
+    ("--profile", true),
     ("--replicas", true),
     ("--selector", true),
     ("--since", true),
@@ -97,13 +99,18 @@ pub struct Objects {
     text: String,
 }
 
+/// Of one file.
+pub fn documents(manifest: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(manifest).unwrap_or_default()
+}
+
 impl Objects {
     pub fn of(files: &Files) -> Self {
         let (mut named, mut namespaces, mut text) = (BTreeSet::new(), BTreeSet::new(), String::new());
         namespaces.extend(OTHER_NAMESPACES.iter().map(|name| (*name).to_owned()));
         for (_, manifest) in files.below("deploy/kubernetes/", ".yaml") {
             text.push_str(manifest);
-            for document in serde_saphyr::from_multiple::<Value>(manifest).unwrap_or_default() {
+            for document in documents(manifest) {
                 let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
                 let kind = document["kind"].as_str().unwrap_or_default().to_lowercase();
                 if kind == "namespace" {

@@ -9,8 +9,6 @@ use crate::drills::{blocks, file::Drill};
 
 const SECTIONS: [&str; 8] = ["Meaning", "Impact", "Is it real?", "Diagnose", "Mitigate", "Verify", "Escalate", "After"];
 const FRONT: [&str; 6] = ["alert", "severity", "owner", "blast_radius", "est_minutes", "safe_for"];
-// What ends what others do: `make runbook` asks twice.
-const DESTRUCTIVE: &str = r"(?m)rollout (undo|restart deployment/keel\b)|pg_(terminate|cancel)_backend|api-key revoke|^\s*delete from|\bunlink\b";
 // Nobody reads more at night.
 const MOST_LINES: usize = 150;
 
@@ -48,7 +46,6 @@ pub fn of_drill(files: &Files, folder: &str, drill: &Drill) -> Vec<String> {
 /// Front matter and sections as runbooks/README.md has them.
 pub fn runbooks_have_their_form(files: &Files) -> Vec<String> {
     let sections: Vec<String> = (1..).zip(SECTIONS).map(|(at, title)| format!("{at} {title}")).collect();
-    let destructive = Regex::new(DESTRUCTIVE).unwrap();
     let mut problems = Vec::new();
     for (folder, name, text) in files.runbooks() {
         if files.text(&format!("deploy/prometheus/rules/{folder}.yaml")).is_empty() {
@@ -76,11 +73,6 @@ pub fn runbooks_have_their_form(files: &Files) -> Vec<String> {
         let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         if headings != sections {
             say(format!("its sections are {headings:?}, expected {sections:?}"));
-        }
-        for block in blocks::all(text).iter().filter(|block| destructive.is_match(&block.text)) {
-            if !block.has("destructive") {
-                say(format!("the block in line {} destroys, and its fence does not say so", block.line));
-            }
         }
         let lines = text.lines().count();
         if lines > MOST_LINES {

@@ -2,7 +2,7 @@
 
 use super::{
     Files, alerts_have_all, commands, form::runbooks_have_their_form, metrics_are_shown, nothing_without_alert,
-    ran::every_block_is_run,
+    ran::every_block_is_run, shown,
 };
 use crate::repo::deploy::none;
 
@@ -50,6 +50,11 @@ fn every_command_of_a_runbook_is_drilled() {
 }
 
 #[test]
+fn what_destroys_says_so_and_was_shown() {
+    none(&shown::problems(&Files::checkout()));
+}
+
+#[test]
 fn what_runbooks_name_exists() {
     none(&commands::problems(&Files::checkout()));
 }
@@ -93,8 +98,6 @@ fn a_fault_in_a_runbook_is_caught() {
     caught(runbooks_have_their_form, RUNBOOK, "## 6 Verify", "## 6 Done", "its sections are");
     caught(runbooks_have_their_form, RUNBOOK, "severity: page, ticket", "severity: page", "it says severity");
     caught(runbooks_have_their_form, RUNBOOK, "owner:", "team:", "its front matter has");
-    let fence = "```bash destructive\nappctl";
-    caught(runbooks_have_their_form, RUNBOOK, fence, "```bash\nappctl", "its fence does not say so");
     caught(
         nothing_without_alert,
         "runbooks/README.md",
@@ -104,6 +107,58 @@ fn a_fault_in_a_runbook_is_caught() {
     );
     for (from, to, named) in commands::FAULTS {
         caught(commands::problems, RUNBOOK, from, to, named);
+    }
+}
+
+#[test]
+fn a_block_that_destroys_unseen_or_unsaid_is_caught() {
+    let caught = |path: &str, from: &str, to: &str, named: &str| caught(shown::problems, path, from, to, named);
+    let step = |block: &str| format!("5.9 **Away**.\n\n{block}\n```\n\n## 6 Verify");
+    for command in [
+        "part restart keel-1",
+        "part kill keel-1",
+        "kubectl --namespace keel delete pod \"$POD\"",
+        "kubectl drain \"$NODE\"",
+        "kubectl --namespace keel rollout restart deployment/keel",
+        "kubectl --namespace keel rollout undo deployment/keel",
+        "appctl api-key revoke --tenant \"$TENANT\" \"$KEY_ID\"",
+        "redisq UNLINK key",
+        "kill -KILL \"$PID\"",
+        "kill \"$PID\"",
+    ] {
+        caught(RUNBOOK, "## 6 Verify", &step(&format!("```bash\n{command}")), "its fence does not say so");
+    }
+    let own = "kubectl port-forward pod/x 1:2 & FORWARD=$!; kill %1";
+    caught(RUNBOOK, "## 6 Verify", &step(&format!("```bash\n{own}")), "`kill %` may hit another job");
+
+    let (list, revoke) =
+        ("appctl api-key list --tenant \"$TENANT\"\n", "```\n\n```bash destructive\nappctl api-key revoke");
+    let both = format!("{list}{revoke}");
+    caught(
+        RUNBOOK,
+        &both,
+        &revoke.replacen("```\n\n", "", 1).replacen("```bash destructive", "am\n```\n\n```bash destructive", 1),
+        "no block before `api-key revoke` shows",
+    );
+    caught(
+        RUNBOOK,
+        &both,
+        &format!("am\n```\n\n```bash destructive\n{list}appctl api-key revoke"),
+        "it shows and destroys in one go",
+    );
+    caught(RUNBOOK, "rollout history", "rollout status", "no block before `rollout undo` shows");
+    caught(RUNBOOK, "get hpa keel", "get pods", "no block before `patch hpa` shows");
+    caught(RUNBOOK, "'\"$REPLICAS\"'", "6", "6 instances, and the autoscaler of an overlay allows");
+    caught("runbooks/platform/ServiceAbsent.md", "--replicas=3", "--replicas=4", "4 instances");
+
+    let locks = "runbooks/platform/PostgresLockWaits.md";
+    let ends = "from pg_stat_activity\nwhere pid = $PID and usename = '$ROLE' and ";
+    caught(locks, ends, "from pg_stat_activity\nwhere pid = $PID and ", "does not show the same rows");
+    let destructive = "```sql destructive\n";
+    caught(locks, destructive, "```sql\n", "its fence does not say so");
+    let any = "```sql destructive\nselect pg_terminate_backend(pid) from pg_stat_activity where pid = $PID;\n```\n\n";
+    for named in ["it names no role", "no `pid <> pg_backend_pid()`", "no `application_name <> current_setting"] {
+        caught(locks, destructive, &format!("{any}{destructive}"), named);
     }
 }
 
