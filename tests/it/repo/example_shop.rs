@@ -6,8 +6,10 @@ use regex::Regex;
 use super::{File, files};
 
 /// Files of other rooms that name it, each with the reason.
-const ALLOWED: &[(&str, &str)] =
-    &[("tests/it/repo/deploy/collector/contents.rs", "log lines and addresses as samples for the collector's patterns")];
+const ALLOWED: &[(&str, &str)] = &[(
+    "tests/it/repo/deploy/collector/contents.rs",
+    "log lines and addresses as samples for the collector's patterns",
+)];
 
 fn is_example(file: &File) -> bool {
     file.path.to_lowercase().contains("shop")

@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 
 use tempfile::TempDir;
 
-const NAME: &str = concat!("acme", "-billing");
+const NAME: &str = concat!("acme", "-payments");
 
 /// Runs a script in a folder, as a person would who stops at the first failure.
 #[track_caller]
