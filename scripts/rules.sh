@@ -47,7 +47,11 @@ check_alertmanager() {
   "$AMTOOL" check-config "$config"
   # Each severity leads where it should, and what has none is not lost.
   leads_to watchdog alertname=Watchdog severity=none
-  leads_to page alertname=HttpErrorBudgetBurn severity=page job=keel
+  leads_to page alertname=HttpErrorBudgetBurn severity=page job=keel environment=production
+  leads_to ticket alertname=HttpErrorBudgetBurn severity=page job=keel environment=staging
+  leads_to ticket alertname=ServiceAbsent severity=page job=keel environment=development
+  leads_to page alertname=MigrationJobFailed severity=page namespace=keel
+  leads_to watchdog alertname=Watchdog severity=none environment=staging
   leads_to ticket alertname=HttpErrorBudgetBurn severity=ticket job=keel
   leads_to info alertname=Anything severity=info
   leads_to info alertname=PostgresPoolReplaced severity=info job=keel
