@@ -42,7 +42,7 @@ const STANDARD: &[&str] = &[
 const TEMPLATES: &[&str] = &["http.request.header."];
 /// Ours.
 const OWN: &[&str] = &[
-    "tenant.id",
+    "tenant.id", // whose request or job it is
     "correlation_id",
     "shop.order.id", // of the example
 ];
