@@ -1,5 +1,12 @@
 //! The rules and the configuration of Prometheus: metrics, labels, targets, annotations and runbooks that exist.
 
+mod shown;
+mod tested;
+
+use promql_parser::{
+    parser::{self, Expr, VectorSelector},
+    util::{ExprVisitor, walk_expr},
+};
 use regex::Regex;
 use serde_json::Value;
 
@@ -41,6 +48,45 @@ fn queries(tree: &Tree) -> Vec<String> {
         known.problems(rule.text("expr")).into_iter().map(|problem| format!("{}: {problem}", rule.place))
     });
     wrong.collect()
+}
+
+/// The selectors of an expression.
+pub fn selectors(expr: &str) -> Vec<VectorSelector> {
+    struct Selectors(Vec<VectorSelector>);
+    impl ExprVisitor for Selectors {
+        type Error = ();
+        fn pre_visit(&mut self, expr: &Expr) -> Result<bool, ()> {
+            match expr {
+                Expr::VectorSelector(selector) => self.0.push(selector.clone()),
+                Expr::MatrixSelector(range) => self.0.push(range.vs.clone()),
+                _ => {}
+            }
+            Ok(true)
+        }
+    }
+    let mut found = Selectors(Vec::new());
+    // One that is no PromQL is reported by `queries`.
+    if let Ok(parsed) = parser::parse(expr) {
+        let _always_ok = walk_expr(&mut found, &parsed);
+    }
+    found.0
+}
+
+/// Whose series are asked for: in a Prometheus that is shared, others have metrics of the same names.
+fn strangers(tree: &Tree) -> Vec<String> {
+    let rules = rules(tree);
+    let recorded: Vec<&str> = rules.iter().map(|rule| rule.text("record")).collect();
+    let mut problems = Vec::new();
+    for rule in &rules {
+        for selector in selectors(rule.text("expr")) {
+            let name = selector.name.clone().unwrap_or_default();
+            let bound = selector.matchers.matchers.iter().any(|it| ["job", "namespace"].contains(&it.name.as_str()));
+            if !bound && name != "ALERTS" && !recorded.contains(&name.as_str()) {
+                problems.push(format!("{}: `{name}` of anybody: say whose, by job or namespace", rule.place));
+            }
+        }
+    }
+    problems
 }
 
 /// What leads on from an alert is in `graph`.
@@ -117,18 +163,35 @@ fn rules_ask_only_for_what_is_exported() {
     let rules = "deploy/prometheus/rules/platform.yaml";
     for (from, to, named) in [
         (
-            "_duration_seconds_count[5m]",
-            "_duration_second_count[5m]",
+            "_duration_seconds_count{job=\"keel\"}[5m]",
+            "_duration_second_count{job=\"keel\"}[5m]",
             "nobody exports `http_server_request_duration_second_count`",
         ),
-        ("_duration_seconds_count[5m]", "_duration_seconds[5m]", "nobody exports"),
+        ("_duration_seconds_count{job=\"keel\"}[5m]", "_duration_seconds{job=\"keel\"}[5m]", "nobody exports"),
         ("http_response_status_code=~", "status=~", "label `status`"),
         ("sum by (job, environment)", "sum by (job, env)", "label `env`"),
         ("error_ratio_rate1d > 3", "error_ratio_rate2d > 3", "error_ratio_rate2d"),
         ("14.4 * 0.001", "14.4 * 0.1", "can never be reached"),
+        ("14.4 * 0.001", "0.1 * 14.4", "can never be reached"),
+        ("14.4 * 0.001", "1.44", "can never be reached"),
+        ("14.4 * 0.001", "14.4 * (1 - 0.9)", "can never be reached"),
+        ("14.4 * 0.001", "14.4 * scalar(slo:availability:error_ratio_rate3d)", "with no number"),
+        ("14.4 * 0.001", "14.4 * 0.01", "another budget"),
         ("expr: vector(1)", "expr: vector(1", "is no PromQL"),
     ] {
         caught(queries, rules, from, to, named);
+    }
+}
+
+#[test]
+fn rules_ask_for_nobody_elses_series() {
+    none(&strangers(&Tree::checkout()));
+    for (rules, from, to, named) in [
+        ("platform", "pg_up{job=\"postgres\"}", "pg_up", "`pg_up` of anybody"),
+        ("platform", "_duration_seconds_count{job=\"keel\"}[5m]", "_duration_seconds_count[5m]", "of anybody"),
+        ("cluster", "kube_job_failed{namespace=\"keel\",", "kube_job_failed{", "`kube_job_failed` of anybody"),
+    ] {
+        caught(strangers, &format!("deploy/prometheus/rules/{rules}.yaml"), from, to, named);
     }
 }
 

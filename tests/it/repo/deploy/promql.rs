@@ -22,6 +22,9 @@ const OTHERS: [(&str, &[&str]); 8] = [
     ("alertmanager_notifications_total", &["integration"]),
 ];
 
+/// What each objective may lose. The dashboards have the objectives themselves (`deploy/grafana/shared.yaml`).
+const BUDGETS: [(&str, f64); 2] = [("slo:availability:", 0.001), ("slo:latency:", 0.01)];
+
 /// The labels of each metric a query may name: the service's, the recorded ones', others'.
 pub struct Known(BTreeMap<String, BTreeSet<String>>);
 
@@ -89,12 +92,9 @@ impl Known {
                         left.extend(group.labels.iter().cloned());
                     }
                 }
-                if let (Expr::NumberLiteral(factor), Expr::NumberLiteral(budget)) = (&*both.lhs, &*both.rhs)
-                    && both.op.to_string() == "*"
-                    && budget.val < 1.0
-                    && factor.val * budget.val >= 1.0
-                {
-                    problems.push(format!("burn {} can never be reached: at worst everything fails", factor.val));
+                if [">", ">=", "<", "<=", "=="].contains(&both.op.to_string().as_str()) {
+                    problems
+                        .extend(burns_nothing(&both.lhs, &both.rhs).or_else(|| burns_nothing(&both.rhs, &both.lhs)));
                 }
                 if left.is_empty() { right } else { left }
             }
@@ -115,6 +115,49 @@ impl Known {
         let used: Vec<String> = used.filter(|name| name != "__name__").collect();
         missing(&used, &labels, problems);
         labels
+    }
+}
+
+/// What is wrong with comparing a ratio of an objective with this: a ratio ends at 1, and what is no number can't be
+/// judged here. The budget in it is that of the objective.
+fn burns_nothing(ratio: &Expr, limit: &Expr) -> Option<String> {
+    let Expr::VectorSelector(VectorSelector { name: Some(name), .. }) = plain(ratio) else { return None };
+    let (_, budget) = BUDGETS.iter().find(|(objective, _)| name.starts_with(objective))?;
+    if !name.contains(":error_ratio_") {
+        return None;
+    }
+    match constant(limit) {
+        None => Some(format!("`{name}` is compared with no number: nobody sees whether it can be reached")),
+        Some(limit) if limit >= 1.0 => Some(format!("{limit} can never be reached: at worst everything fails")),
+        Some(_) => match plain(limit) {
+            Expr::Binary(product) if constant(&product.rhs).is_some_and(|of| (of - budget).abs() > 1e-9) => {
+                Some(format!("`{name}` is compared with a burn of another budget than {budget}"))
+            }
+            _ => None,
+        },
+    }
+}
+
+fn plain(expr: &Expr) -> &Expr {
+    if let Expr::Paren(inner) = expr { plain(&inner.expr) } else { expr }
+}
+
+/// The number that an expression without series is.
+fn constant(expr: &Expr) -> Option<f64> {
+    match plain(expr) {
+        Expr::NumberLiteral(number) => Some(number.val),
+        Expr::Unary(inner) => Some(-constant(&inner.expr)?),
+        Expr::Binary(both) => {
+            let (left, right) = (constant(&both.lhs)?, constant(&both.rhs)?);
+            match both.op.to_string().as_str() {
+                "+" => Some(left + right),
+                "-" => Some(left - right),
+                "*" => Some(left * right),
+                "/" => Some(left / right),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
 

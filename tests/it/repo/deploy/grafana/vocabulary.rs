@@ -167,6 +167,8 @@ const CLUSTER_STATE: Exporter = Exporter {
         ("kube_deployment_status_replicas_available", &["namespace", "deployment"]),
         ("kube_horizontalpodautoscaler_spec_max_replicas", &["namespace", "horizontalpodautoscaler"]),
         ("kube_horizontalpodautoscaler_status_current_replicas", &["namespace", "horizontalpodautoscaler"]),
+        ("kube_job_complete", &["namespace", "job_name", "condition"]),
+        ("kube_job_created", &["namespace", "job_name"]),
         ("kube_job_failed", &["namespace", "job_name", "condition"]),
         ("kube_pod_container_status_last_terminated_reason", &["namespace", "pod", "container", "reason"]),
         ("kube_pod_container_status_restarts_total", &["namespace", "pod", "container"]),

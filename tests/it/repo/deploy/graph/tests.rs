@@ -78,7 +78,7 @@ fn a_fault_in_a_rule_is_caught() {
         "runbook_url does not end with",
     );
     caught(alerts_have_all, RULES, "/d/keel-red?", "/d/keel-read?", "leads to no dashboard");
-    caught(metrics_are_shown, RULES, "(panics_total[10m])", "(panic_total[10m])", "no panel shows `panic_total`");
+    caught(metrics_are_shown, RULES, "(panics_total{", "(panic_total{", "no panel shows `panic_total`");
     caught(runbooks_have_their_form, RULES, "severity: page\n", "severity: info\n", "it says severity");
 }
 
