@@ -115,8 +115,9 @@ async fn every_documented_route_wants_a_key_and_its_scope() {
     let acme = app.tenant("acme").await;
     let api = app.get("/openapi.json", "").await.ok(200);
     let mut writes = 0;
+    let parameter = Regex::new(r"\{\w+\}").unwrap();
     for (path, operations) in api["paths"].as_object().unwrap() {
-        let address = Regex::new(r"\{\w+\}").unwrap().replace_all(path, "x").into_owned();
+        let address = parameter.replace_all(path, "x").into_owned();
         for (method, operation) in operations.as_object().unwrap() {
             let scope = operation["security"][0]["api_key"][0].as_str();
             let scope = scope.unwrap_or_else(|| panic!("{method} {path} declares no scope"));
