@@ -2,8 +2,8 @@
 # `make clones`: what a user does first with this tree, done on fresh copies of it, and each copy checked.
 #
 #   clones.sh rename    another name
-#   clones.sh strip     no example, and then each recipe of docs/ADDING.md
-#   clones.sh grow      another name, no example, a resource of its own
+#   clones.sh strip     no example
+#   clones.sh grow      another name, no example, a resource of its own, and then each recipe of docs/ADDING.md
 #   clones.sh           all of them, one after the other; several names: these
 #
 # and each time all of make check.
@@ -36,9 +36,6 @@ prove_strip() {
   has_example || return 0
   step 'make strip-example' make --no-print-directory strip-example
   step 'git commit' commit 'Take the example out'
-  step 'the recipes of docs/ADDING.md' git apply docs/adding/*.patch
-  step 'make docs' make --no-print-directory docs
-  step 'git commit' commit 'Follow each recipe'
   step "$CHECK" bash -c "$CHECK"
 }
 
@@ -49,8 +46,10 @@ prove_grow() {
     step 'make strip-example' make --no-print-directory strip-example
     step 'git commit' commit 'Take the example out'
   fi
-  step 'make new-resource' make --no-print-directory new-resource NAME=invoices
-  step 'git commit' commit 'Add invoices'
+  step 'make new-resource' make --no-print-directory new-resource NAME=invoices DOCS=no
+  step 'the recipes of docs/ADDING.md' git apply docs/adding/*.patch
+  step 'make docs' make --no-print-directory docs
+  step 'git commit' commit 'Add invoices, and follow each recipe'
   step "$CHECK" bash -c "$CHECK"
 }
 

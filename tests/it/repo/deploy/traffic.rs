@@ -11,13 +11,12 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(crate::repo::root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every file of `folder` whose name has `part`, one after the other.
+/// Every file of `folder` whose name has `part`, one after the other; a tree without a domain has none.
 fn all(folder: &str, part: &str) -> String {
     let mut paths: Vec<_> =
         std::fs::read_dir(crate::repo::root().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths.retain(|path| path.file_name().unwrap().to_string_lossy().contains(part));
-    assert!(!paths.is_empty(), "nothing in {folder} is called {part}");
     paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
