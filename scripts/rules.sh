@@ -2,6 +2,9 @@
 # Rules, their tests, and who is told of an alert, checked by the programs that will run them: promtool and amtool.
 # Part of `make manifests`. What is on PATH is used, else Debian's are unpacked below .local; where neither can be had
 # it says SKIPPED, and fails instead in CI or with KEEL_REQUIRE_TOOLS=1.
+#
+#   rules.sh                                            all of it
+#   rules.sh deploy/prometheus/tests/platform.yaml …    the tests of these files and nothing else
 set -euo pipefail
 
 library=$(dirname "${BASH_SOURCE[0]}")/lib
@@ -21,6 +24,9 @@ main() {
   cd "$ROOT"
   PROMTOOL=$(prometheus_tool promtool) || unavailable promtool
   AMTOOL=$(prometheus_tool amtool) || unavailable amtool
+  if (($# > 0)); then
+    exec "$PROMTOOL" test rules "$@"
+  fi
   say "promtool $(prometheus_tool_version "$PROMTOOL"), amtool $(prometheus_tool_version "$AMTOOL")"
   "$PROMTOOL" check config "$PROMETHEUS/prometheus.yaml"
   "$PROMTOOL" check rules --lint=all --lint-fatal "$PROMETHEUS"/rules/*.yaml
@@ -161,4 +167,4 @@ readable_config() {
   fi
 }
 
-main
+main "$@"

@@ -98,6 +98,7 @@ main() {
   [[ -z $(git status --porcelain) ]] || die 'the tree has changes: commit or stash them (git stash -u), so that this can be undone by git'
   command -v cargo >/dev/null || die 'cargo is missing: the documents that remain are generated (make docs); install Rust: https://rustup.rs'
 
+  trap 'echo "strip-example: stopped half way; git reset --hard && git clean -fd takes it back" >&2' EXIT
   mkdir -p src/domain tests/it/domain
   cp scripts/strip-example/domain.rs src/domain/mod.rs
   cp scripts/strip-example/catalogue.rs src/domain/catalogue.rs
@@ -117,6 +118,7 @@ $left"
   echo 'strip-example: the example is gone; generating what is left of the documents'
   make --no-print-directory docs
   git add -A
+  trap - EXIT
   echo 'strip-example: done. Next: make check, then git commit; make new-resource NAME=… makes your first resource.'
 }
 

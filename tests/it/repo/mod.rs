@@ -16,6 +16,7 @@ mod rename_shop;
 mod runbook;
 mod schema;
 pub mod semconv;
+mod strip_shop;
 mod upgrading;
 
 use std::path::{Path, PathBuf};

@@ -44,7 +44,7 @@ impl Copy {
         copy
     }
 
-    fn write(&self, path: &str, bytes: &[u8]) {
+    pub fn write(&self, path: &str, bytes: &[u8]) {
         let path = self.root.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
@@ -54,7 +54,7 @@ impl Copy {
         std::fs::read_to_string(self.root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    fn git(&self, arguments: &[&str]) -> String {
+    pub fn git(&self, arguments: &[&str]) -> String {
         let output = Command::new("git")
             .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false"])
             .args(["-c", "core.autocrlf=false", "-c", "core.hooksPath=/dev/null"])
@@ -72,7 +72,12 @@ impl Copy {
     }
 
     fn rename(&self, variables: &[(&str, &str)]) -> Output {
-        let mut command = Command::new(self.root.join("scripts/rename.sh"));
+        self.run("scripts/rename.sh", variables)
+    }
+
+    /// A script of the copy, with these variables.
+    pub fn run(&self, script: &str, variables: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(self.root.join(script));
         for name in ["NAME", "TITLE", "DESCRIPTION", "REPOSITORY", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
             command.env_remove(name);
         }
