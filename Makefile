@@ -83,7 +83,7 @@ deny: ## Check licences, bans and advisories of all crates (installs cargo-deny)
 	@$$(scripts/tools.sh cargo-deny) check
 
 strip-example: ## Take the example out, for good: src/shop and all that is about it
-	@exec scripts/strip-example.sh
+	@DOCS="$(DOCS)" exec scripts/strip-example.sh
 
 prr: ## What keeps this from production: what is still the template's, unset or untried; STRICT=1, JSON=1
 	@STRICT="$(STRICT)" JSON="$(JSON)" exec scripts/prr.sh

@@ -5,9 +5,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 cargo build --locked --quiet --bin keel
 binary=${CARGO_TARGET_DIR:-target}/debug/keel
-"$binary" openapi >docs/openapi.json
-"$binary" config reference >docs/configuration.md
-"$binary" catalogue --markdown >docs/telemetry.md
+# A binary that fails leaves the page as it was.
+write() {
+  local text
+  text=$("$binary" "${@:2}")
+  printf '%s\n' "$text" >"$1"
+}
+write docs/openapi.json openapi
+write docs/configuration.md config reference
+write docs/telemetry.md catalogue --markdown
 # deploy/grafana/source -> deploy/grafana/dashboards, deploy/prometheus/rules and docs/drills.md -> docs/alerts*.md,
 # docs/adding -> docs/ADDING.md
 cargo test --locked --quiet --test it -- --ignored --exact repo::deploy::dashboards::write_the_dashboards \

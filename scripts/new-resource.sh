@@ -30,6 +30,7 @@ main() {
   find_domain
   refuse_what_exists
   refuse_keywords
+  [[ $DOMAIN != shop ]] || say 'src/shop is the example: make strip-example refuses to take it out while something of yours is in it'
   say "many: $PLURAL, one: $SINGULAR (SINGULAR=… if it is another word)"
   write_files
   add_lines
@@ -58,11 +59,15 @@ read_name() {
 }
 
 refuse_keywords() {
-  local word other="take another name"
+  local word type other="take another name"
   [[ $SQL_WORDS != *" $PLURAL "* ]] || die "'$PLURAL' is a keyword of SQL: $other"
   for word in "$PLURAL" "$SINGULAR"; do
     [[ $word != "$SINGULAR" ]] || other="take another name, or SINGULAR=…"
     [[ $RUST_WORDS != *" $word "* ]] || die "'$word' is a keyword of Rust: $other"
+    # A type of that name would stand beside one that the templates use.
+    type=$(perl -pe 's/(?:^|_)(.)/\u$1/g' <<<"$word")
+    ! grep -qwF -e "$type" "$TEMPLATES"/*.rs ||
+      die "'$word' would be the type $type, which the written code uses otherwise: $other"
     [[ $OWN_WORDS != *" $word "* ]] || die "'$word' is what the written code calls something of its own: $other"
   done
 }

@@ -2,9 +2,14 @@
 # `make strip-example`: takes the example out, for good. Everything whose path has the word of the example goes, and so
 # does each line that has it (a section of a TOML file, an item of Rust with its attributes); an empty src/domain comes
 # in its place. The word may stay in CHANGELOG.md and the licences only. This script goes too: it has done its work.
-# Refuses a tree with changes, so that `git checkout . && git clean -fd` undoes it.
+# Refuses a tree with changes, so that `git reset --hard && git clean -fd` undoes it; and one whose example folders hold
+# something of yours. DOCS=no leaves the generated documents for later.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# What the example is made of. Anything else there is the user's, and would go with it.
+readonly ROOMS='catalogue.rs mod.rs orders payments products sandbox users'
+readonly MIGRATIONS='1001 1002 1003'
 
 # The word by itself: also in SNAKE_CASE and in file names, not in `workshop` or `shops`.
 export WORD='(?<![A-Za-z])shop(?![A-Za-z])'
@@ -29,6 +34,9 @@ rewrite() {
   edit src/app/mod.rs 's/ *&config\.shop,\n//; s/\bshop\b/domain/g'
   edit src/cli/mod.rs 's/mod shop;\n//; s/shop::catalogue/domain::catalogue/; s/ *#\[command\(flatten\)\]\n *Shop\([^\n]*\n//'
   edit tests/it/main.rs 's/mod shop;/mod domain;/'
+  edit Makefile 's/strip-example:[^\n]*\n\t[^\n]*\n\n//'
+  edit README.md 's/  Sandbox [^\n]*\n//; s/takes the whole walk with `curl`: [^.]*\. Create a product, then look at its log line/takes the walk with `curl`. Ask who you are, then look at the log line/; s/trace id, tenant, queries and their time are in it/trace id, tenant, queries and their time are in it/'
+  edit docs/deploy.md 's/, Prometheus and the example.s payment sandbox, with secrets/ and Prometheus, with secrets/; s/\| payment provider \(example\)[^\n]*\n//'
   edit tests/it/repo/layering.rs 's/\bshop\b/domain/g'
   edit docs/ARCHITECTURE.md 's/shop\/          the domain: [^\n]*/domain\/        what the service is for: begin here/; s/\| \[src\/shop\][^\n]*/| [src\/domain](..\/src\/domain) | what the service is for; `make new-resource` fills it | [mod.rs](..\/src\/domain\/mod.rs) |/'
 }
@@ -80,13 +88,25 @@ strip_lines() {
 strip_drills() {
   local alerts
   alerts=$(git ls-tree -r --name-only HEAD runbooks/shop | sed -n 's|.*/\(.*\)\.md$|\1|p' | paste -sd '|' -)
-  edit docs/drills.md 's/^\| ('"$alerts"')[^\n]*\n//mg'
+  [[ -z $alerts ]] || edit docs/drills.md 's/^\| ('"$alerts"')[^\n]*\n//mg'
 }
 
 # A comment of two lines that lost one, a sentence without its end: what is read by people is looked at by people.
 tidy() {
   perl -0777 -pi -e 's/\n{3,}/\n\n/g; s/\n+\z/\n/' config/*.toml
-  perl -pi -e 's/ strip-example\b// if /^\.PHONY/ .. !/\\$/; $_ = "" if /^strip-example:/ .. /^\t\@exec scripts\/strip-example/' Makefile
+}
+
+refuse_what_is_not_ours() {
+  local path name
+  for path in src/shop/* migrations/*_shop_*; do
+    name=${path##*/}
+    if [[ $path == migrations/* ]]; then
+      [[ " $MIGRATIONS " == *" ${name%%_*} "* ]] && continue
+    else
+      [[ " $ROOMS " == *" $name "* ]] && continue
+    fi
+    die "$path is not the example's, and would be deleted with it: move it to a domain of its own first, or take it out and make it anew afterwards (make new-resource writes into src/domain then)"
+  done
 }
 
 main() {
@@ -96,6 +116,7 @@ main() {
     return
   fi
   [[ -z $(git status --porcelain) ]] || die 'the tree has changes: commit or stash them (git stash -u), so that this can be undone by git'
+  refuse_what_is_not_ours
   command -v cargo >/dev/null || die 'cargo is missing: the documents that remain are generated (make docs); install Rust: https://rustup.rs'
 
   trap 'echo "strip-example: stopped half way; git reset --hard && git clean -fd takes it back" >&2' EXIT
@@ -111,12 +132,16 @@ main() {
   git rm -rq scripts/strip-example scripts/strip-example.sh
   git add -A
   local left
-  left=$(git grep -nPi "$WORD" -- . ':!CHANGELOG.md' ':!LICENSE-*' || true)
+  left=$(git ls-files -z | xargs -0 perl -ne 'print "$ARGV:$.: $_" if /$ENV{WORD}/i; close ARGV if eof' | grep -vE '^(CHANGELOG\.md|LICENSE-[A-Z]*):' || true)
   [[ -z $left ]] || die "the word is still there:
 $left"
   cargo fmt
-  echo 'strip-example: the example is gone; generating what is left of the documents'
-  make --no-print-directory docs
+  if [[ ${DOCS:-} == no ]]; then
+    echo 'strip-example: the example is gone; make docs brings what is generated up to date'
+  else
+    echo 'strip-example: the example is gone; generating what is left of the documents'
+    make --no-print-directory docs
+  fi
   git add -A
   trap - EXIT
   echo 'strip-example: done. Next: make check, then git commit; make new-resource NAME=… makes your first resource.'

@@ -61,7 +61,7 @@ item_licence() {
   files=$(cat LICENSE* 2>/dev/null || true)
   if [[ -z $licence && -z $files ]]; then
     open licence 'nothing says who may use the sources' 'license in Cargo.toml and a file LICENSE'
-  elif [[ ${files,,} =~ copyright[^$'\n']*$TEMPLATE_NAME ]]; then
+  elif [[ $(tr '[:upper:]' '[:lower:]' <<<"$files") =~ copyright[^$'\n']*$TEMPLATE_NAME ]]; then
     open licence "the copyright is the template's" 'your own in LICENSE-*, or your own licence; keep the notice of what you took over'
   else
     ok licence "${licence:-see LICENSE}"

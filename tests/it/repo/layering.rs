@@ -123,6 +123,10 @@ fn the_word_of_the_example_marks_all_of_it() {
     let glue = ["src/lib.rs", "src/config/mod.rs", "src/app/mod.rs", "src/cli/mod.rs", "src/cli/serve.rs"];
     let all = files(&["src", "migrations", "config", "scripts"]);
     let word = ["sh", "op"].concat();
+    // Without the example the word is free.
+    if !super::root().join("src").join(&word).is_dir() {
+        return;
+    }
     let marked = |file: &File| file.path.contains(&word) || glue.contains(&file.path.as_str());
     let found: Vec<String> = all
         .iter()

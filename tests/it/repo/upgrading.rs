@@ -5,7 +5,11 @@ use std::{path::Path, process::Command};
 
 use tempfile::TempDir;
 
+// Put together here: as words of this tree they could be no one's names.
 const NAME: &str = concat!("acme", "-payments");
+const TITLE: &str = concat!("Acme ", "Pays");
+const DESCRIPTION: &str = "What the clone is for.";
+const REPOSITORY: &str = concat!("https://github.com/acme/acme", "-payments");
 
 /// Runs a script in a folder, as a person would who stops at the first failure.
 #[track_caller]
@@ -19,7 +23,6 @@ fn sh(folder: &Path, script: &str) -> String {
     }
     let output = command
         .args(["-euo", "pipefail", "-c", script])
-        .env("NAME", NAME)
         .env("TEMPLATE", "../template")
         .current_dir(folder)
         .output()
@@ -29,7 +32,7 @@ fn sh(folder: &Path, script: &str) -> String {
     said.trim().to_owned()
 }
 
-/// The `sh` blocks of the page, without the check, which is CI's own.
+/// The `sh` blocks of the page, without what builds: CI does that, and scripts/clones.sh.
 fn blocks() -> Vec<String> {
     let page = std::fs::read_to_string(super::root().join("docs/upgrading.md")).unwrap();
     let block =
@@ -67,7 +70,10 @@ fn the_commands_of_the_page_take_a_later_template_into_a_clone() {
     sh(&folder, "git clone --quiet --no-hardlinks template clone");
     let clone = folder.join("clone");
     sh(&clone, &format!("git remote remove origin && git switch --quiet -C main {earlier}"));
-    sh(&clone, "make --no-print-directory rename NAME=\"$NAME\" && git commit --quiet --all --message 'Rename'");
+    let rename = format!(
+        "make --no-print-directory rename NAME={NAME} TITLE='{TITLE}' DESCRIPTION='{DESCRIPTION}' REPOSITORY={REPOSITORY}"
+    );
+    sh(&clone, &format!("{rename} && git commit --quiet --all --message 'Rename'"));
     sh(&clone, once);
     // A line in a file of the template, and a file of its own.
     sh(
@@ -81,7 +87,10 @@ fn the_commands_of_the_page_take_a_later_template_into_a_clone() {
     assert!(!folder.join("upgrade").exists(), "the page clears up");
     let took = |area: &str| sh(&clone, &format!("git diff --stat vendor HEAD -- {area}"));
     assert!(sh(&clone, look).contains('|'), "something came");
-    assert_eq!(sh(&clone, "git show vendor:Cargo.toml | sed -n 's/^name = \"\\(.*\\)\"/\\1/p' | head -n1"), NAME);
+    let manifest = sh(&clone, "git show vendor:Cargo.toml");
+    for (key, value) in [("name", NAME), ("title", TITLE), ("description", DESCRIPTION), ("repository", REPOSITORY)] {
+        assert!(manifest.contains(&format!("{key} = \"{value}\"")), "{key} is as the clone has it");
+    }
 
     // Whole: what is not the template's is ours, and nothing else.
     sh(&clone, merge);
@@ -102,4 +111,36 @@ fn the_commands_of_the_page_take_a_later_template_into_a_clone() {
     assert_ne!(took("docs"), "", "nothing else came");
     sh(&clone, merge);
     assert_eq!(sh(&clone, "git diff --name-only vendor HEAD"), "docs/ours.md\nsrc/main.rs");
+}
+
+#[test]
+fn a_clone_without_the_example_does_not_get_it_back() {
+    if !super::root().join("scripts/strip-example.sh").is_file() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    let root = super::root();
+    sh(
+        &folder,
+        &format!(
+            "git clone --quiet --no-hardlinks '{}' template && git -C template switch --quiet -C main",
+            root.display()
+        ),
+    );
+    sh(&folder, "git clone --quiet --no-hardlinks template clone");
+    let (template, clone) = (folder.join("template"), folder.join("clone"));
+    sh(
+        &clone,
+        "git remote remove origin && DOCS=no scripts/strip-example.sh && git commit --quiet --all --message 'Strip'",
+    );
+    let [once, fetch, vendor, _, merge, ..] = &blocks()[..] else { panic!("{:#?}", blocks()) };
+    sh(&clone, once);
+    sh(&template, "echo '// Later.' >>src/platform/jitter.rs && git commit --quiet --all --message 'Later'");
+
+    sh(&clone, fetch);
+    sh(&clone, vendor);
+    sh(&clone, merge);
+    assert_eq!(sh(&clone, "git diff --name-only HEAD~1 HEAD"), "src/platform/jitter.rs", "what came is what changed");
+    assert!(clone.join("src/domain/mod.rs").is_file());
 }

@@ -125,6 +125,43 @@ fn feature_problems(workflow: &str) -> Vec<String> {
     differ.map(|name| format!("{CI}: `{name}` is in the job features or in scripts/features.sh, not in both")).collect()
 }
 
+/// The workflow takes each clone path by itself: those that `make clones` proves, and no other.
+fn clone_problems(workflow: &str) -> Vec<String> {
+    let script = text("scripts/clones.sh");
+    let proofs = script.lines().find_map(|line| line.strip_prefix("readonly PROOFS=(")?.strip_suffix(')')).unwrap();
+    let proofs: BTreeSet<&str> = proofs.split(' ').collect();
+    let document = yaml(CI, workflow);
+    let taken: BTreeSet<&str> =
+        list(&document, "/jobs/clones/strategy/matrix/path").filter_map(Value::as_str).collect();
+    let differ = proofs.symmetric_difference(&taken);
+    differ.map(|name| format!("{CI}: `{name}` is in the job clones or in scripts/clones.sh, not in both")).collect()
+}
+
+/// The Makefile runs what is there.
+fn makefile_problems(makefile: &str) -> Vec<String> {
+    let scripts =
+        makefile.lines().filter(|line| line.starts_with('\t')).flat_map(|line| line.split([' ', '@', ';', '(']));
+    let gone =
+        scripts.filter(|word| word.starts_with("scripts/") && !root().join(word.trim_end_matches(')')).is_file());
+    gone.map(|script| format!("Makefile: {script} is not there")).collect()
+}
+
+#[test]
+fn each_clone_path_is_proven_by_the_workflow() {
+    let workflow = text(CI);
+    none(&clone_problems(&workflow));
+    let problems = clone_problems(&workflow.replace("path: [rename, ", "path: [rename, all, "));
+    assert!(problems.iter().any(|problem| problem.contains("`all`")), "{problems:?}");
+}
+
+#[test]
+fn the_makefile_runs_scripts_that_are_there() {
+    let makefile = text("Makefile");
+    none(&makefile_problems(&makefile));
+    let problems = makefile_problems(&format!("{makefile}\nnone:\n\t@exec scripts/none.sh\n"));
+    assert_eq!(problems, ["Makefile: scripts/none.sh is not there"]);
+}
+
 /// Workflows run what is there: scripts of the tree and targets of the Makefile.
 fn command_problems(path: &str, workflow: &str) -> Vec<String> {
     let makefile = text("Makefile");
