@@ -30,7 +30,8 @@ main() {
   find_domain
   refuse_what_exists
   refuse_keywords
-  [[ $DOMAIN != shop ]] || say 'src/shop is the example: make strip-example refuses to take it out while something of yours is in it'
+  [[ ! -e scripts/strip-example.sh ]] ||
+    say "src/$DOMAIN is the example: make strip-example refuses to take it out while something of yours is in it"
   say "many: $PLURAL, one: $SINGULAR (SINGULAR=… if it is another word)"
   write_files
   add_lines

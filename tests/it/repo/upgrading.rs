@@ -88,7 +88,9 @@ fn the_commands_of_the_page_take_a_later_template_into_a_clone() {
     let took = |area: &str| sh(&clone, &format!("git diff --stat vendor HEAD -- {area}"));
     assert!(sh(&clone, look).contains('|'), "something came");
     let manifest = sh(&clone, "git show vendor:Cargo.toml");
-    for (key, value) in [("name", NAME), ("title", TITLE), ("description", DESCRIPTION), ("repository", REPOSITORY)] {
+    for (key, value) in
+        [("name", NAME), ("metadata.title", TITLE), ("description", DESCRIPTION), ("repository", REPOSITORY)]
+    {
         assert!(manifest.contains(&format!("{key} = \"{value}\"")), "{key} is as the clone has it");
     }
 
