@@ -35,8 +35,7 @@ fn sh(folder: &Path, script: &str) -> String {
 /// The `sh` blocks of the page, without what builds: CI does that, and scripts/clones.sh.
 fn blocks() -> Vec<String> {
     let page = std::fs::read_to_string(super::root().join("docs/upgrading.md")).unwrap();
-    let block =
-        |text: &str| text.split("\n```").next().unwrap().replace("make check\n", "").replace("\nmake check", "");
+    let block = |text: &str| text.split("\n```").next().unwrap().replace("\nmake docs", "").replace("\nmake check", "");
     page.split("```sh\n").skip(1).map(block).collect()
 }
 
