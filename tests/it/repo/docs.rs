@@ -330,7 +330,13 @@ fn every_link_leads_somewhere() {
 
 #[test]
 fn every_command_of_the_pages_exists() {
-    none(&wrong_commands(&pages()));
+    let mut problems = wrong_commands(&pages());
+    // A tree without the example has no such script. What tells its history, and how to take later versions of the
+    // template, names the template's.
+    if !root().join("scripts/strip-example.sh").exists() {
+        problems.retain(|problem| !problem.contains("strip-example"));
+    }
+    none(&problems);
 }
 
 #[test]
