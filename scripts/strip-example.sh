@@ -5,7 +5,10 @@
 # Refuses a tree with changes, so that `git reset --hard && git clean -fd` undoes it; and one whose example folders hold
 # something of yours. DOCS=no leaves the generated documents for later.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+library=$(dirname "${BASH_SOURCE[0]}")/lib
+# shellcheck source=lib/common.sh
+source "$library/common.sh"
+cd "$ROOT"
 
 # What the example is made of. Anything else there is the user's, and would go with it.
 readonly ROOMS='catalogue.rs mod.rs orders payments products sandbox users'
@@ -15,30 +18,36 @@ readonly MIGRATIONS='1001 1002 1003'
 export WORD='(?<![A-Za-z])shop(?![A-Za-z])'
 readonly KEPT='^(CHANGELOG\.md|LICENSE-.*)$'
 
-die() {
-  printf 'strip-example: %s\n' "$1" >&2
-  exit 1
-}
-
-# edit <file> <perl code on the whole text>: fails when nothing changes, because then this script is old.
+# edit <file> <perl code on the whole text>…: each of which must change something; where one does not, this script is old.
 edit() {
-  local before
-  before=$(git hash-object "$1")
-  perl -0777 -pi -e "$2" "$1"
-  [[ $(git hash-object "$1") != "$before" ]] || die "$1 is not as expected: $2 changes nothing; bring this script up to date"
+  local file=$1 code before
+  shift
+  for code in "$@"; do
+    before=$(git hash-object "$file")
+    perl -0777 -pi -e "$code" "$file"
+    [[ $(git hash-object "$file") != "$before" ]] ||
+      die "$file is not as expected: $code changes nothing; bring this script up to date"
+  done
 }
 
 # What takes the place of the example's name, where deleting a line is not enough.
 rewrite() {
-  edit src/lib.rs 's/`shop` the example to replace/`domain` what it is for/; s/── shop ──┐      domain: [^\n]*/── domain ─┐      what the service is for/; s/┬── domain/┬─ domain/; s/app → shop → platform/app → domain → platform/; s/pub mod shop;\n//; s/pub mod config;\n/pub mod config;\npub mod domain;\n/'
-  edit src/app/mod.rs 's/ *&config\.shop,\n//; s/\bshop\b/domain/g'
-  edit src/cli/mod.rs 's/mod shop;\n//; s/shop::catalogue/domain::catalogue/; s/ *#\[command\(flatten\)\]\n *Shop\([^\n]*\n//'
+  edit src/lib.rs 's/`shop` the example to replace/`domain` what it is for/' \
+    's/┬── shop ──┐      domain: [^\n]*/┬─ domain ─┐      what the service is for/' \
+    's/app → shop → platform/app → domain → platform/' 's/pub mod shop;\n//' \
+    's/pub mod config;\n/pub mod config;\npub mod domain;\n/'
+  edit src/app/mod.rs 's/ *&config\.shop,\n//' 's/\bshop\b/domain/g'
+  edit src/cli/mod.rs 's/mod shop;\n//' 's/shop::catalogue/domain::catalogue/' \
+    's/ *#\[command\(flatten\)\]\n *Shop\([^\n]*\n//'
   edit tests/it/main.rs 's/mod shop;/mod domain;/'
-  edit Makefile 's/strip-example:[^\n]*\n\t[^\n]*\n\n//'
-  edit README.md 's/  Sandbox [^\n]*\n//; s/takes the whole walk with `curl`: [^.]*\. Create a product, then look at its log line/takes the walk with `curl`. Ask who you are, then look at the log line/; s/trace id, tenant, queries and their time are in it/trace id, tenant, queries and their time are in it/'
-  edit docs/deploy.md 's/, Prometheus and the example.s payment sandbox, with secrets/ and Prometheus, with secrets/; s/\| payment provider \(example\)[^\n]*\n//'
   edit tests/it/repo/layering.rs 's/\bshop\b/domain/g'
-  edit docs/ARCHITECTURE.md 's/shop\/          the domain: [^\n]*/domain\/        what the service is for: begin here/; s/\| \[src\/shop\][^\n]*/| [src\/domain](..\/src\/domain) | what the service is for; `make new-resource` fills it | [mod.rs](..\/src\/domain\/mod.rs) |/'
+  edit Makefile 's/strip-example:[^\n]*\n\t[^\n]*\n\n//'
+  edit README.md 's/  Sandbox [^\n]*\n//' \
+    's/takes the whole walk with `curl`: create, page.*?itself, cancel\. Create a product, then/takes the walk with `curl`. Ask who you are, then/s'
+  edit docs/deploy.md 's/, Prometheus and the example.s payment sandbox, with secrets/ and Prometheus, with secrets/' \
+    's/\| payment provider \(example\)[^\n]*\n//'
+  edit docs/ARCHITECTURE.md 's/shop\/          the domain: [^\n]*/domain\/        what the service is for: begin here/' \
+    's/\| \[src\/shop\][^\n]*/| [src\/domain](..\/src\/domain) | what the service is for; `make new-resource` fills it | [mod.rs](..\/src\/domain\/mod.rs) |/'
 }
 
 # Takes the lines with the word out of each file that is left.
@@ -56,7 +65,6 @@ strip_lines() {
         for my $line (@lines) {
           if ($file =~ /^config\/.*\.toml$/) {
             if ($line =~ /^\[/) {
-              my $was = $section;
               $section = $line =~ $word;
               # The comments above a header are about it.
               if ($section) { pop @kept while @kept and $kept[-1] =~ /^#/ }
@@ -91,7 +99,7 @@ strip_drills() {
   [[ -z $alerts ]] || edit docs/drills.md 's/^\| ('"$alerts"')[^\n]*\n//mg'
 }
 
-# A comment of two lines that lost one, a sentence without its end: what is read by people is looked at by people.
+# A section that went leaves the blank lines around it.
 tidy() {
   perl -0777 -pi -e 's/\n{3,}/\n\n/g; s/\n+\z/\n/' config/*.toml
 }
@@ -112,14 +120,14 @@ refuse_what_is_not_ours() {
 main() {
   git rev-parse --is-inside-work-tree >/dev/null 2>&1 || die 'this is no git repository: commit the tree first, so that it can be undone'
   if [[ ! -d src/shop ]]; then
-    echo 'strip-example: there is no example here (src/shop); nothing to do'
+    say 'there is no example here (src/shop); nothing to do'
     return
   fi
   [[ -z $(git status --porcelain) ]] || die 'the tree has changes: commit or stash them (git stash -u), so that this can be undone by git'
   refuse_what_is_not_ours
   command -v cargo >/dev/null || die 'cargo is missing: the documents that remain are generated (make docs); install Rust: https://rustup.rs'
 
-  trap 'echo "strip-example: stopped half way; git reset --hard && git clean -fd takes it back" >&2' EXIT
+  trap 'say "stopped half way; git reset --hard && git clean -fd takes it back" >&2' EXIT
   mkdir -p src/domain tests/it/domain
   cp scripts/strip-example/domain.rs src/domain/mod.rs
   cp scripts/strip-example/catalogue.rs src/domain/catalogue.rs
@@ -137,14 +145,14 @@ main() {
 $left"
   cargo fmt
   if [[ ${DOCS:-} == no ]]; then
-    echo 'strip-example: the example is gone; make docs brings what is generated up to date'
+    say 'the example is gone; make docs brings what is generated up to date'
   else
-    echo 'strip-example: the example is gone; generating what is left of the documents'
+    say 'the example is gone; generating what is left of the documents'
     make --no-print-directory docs
   fi
   git add -A
   trap - EXIT
-  echo 'strip-example: done. Next: make check, then git commit; make new-resource NAME=… makes your first resource.'
+  say 'done. Next: make check, then git commit; make new-resource NAME=… makes your first resource.'
 }
 
 # Read whole before it runs: it deletes itself.

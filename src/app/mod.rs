@@ -274,7 +274,8 @@ impl App {
             checks.clone(),
         ));
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
-        tracing::info!(public = %public_address, admin = admin_address.map(tracing::field::display), workers, "service_starting");
+        let admin = admin_address.map(tracing::field::display);
+        tracing::info!(public = %public_address, admin, workers, "service_starting");
         let app = Arc::new(self);
         let failed = Arc::new(running::Failed::default());
         let ready =

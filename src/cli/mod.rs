@@ -44,7 +44,7 @@ enum Command {
     },
     /// Look at everything the service depends on, say what is wrong and how to mend it (exit 1 if it would not work)
     Doctor(doctor::Options),
-    /// Ask the admin listener of this machine (the public one if that is off) whether the service is alive: for images without a shell
+    /// Ask this machine's admin listener (if that is off, the public one) whether the service is alive: for images without a shell
     Healthcheck,
     /// Show, check or explain the configuration
     #[command(subcommand)]

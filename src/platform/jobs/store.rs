@@ -53,6 +53,7 @@ pub struct Backlog {
     /// Seconds that the job that waits longest has been due. One that is tried again is late only when nobody takes it
     /// then: its pauses are meant.
     pub oldest: f64,
+    /// Those given up, until somebody requeues or deletes them.
     pub dead: i64,
 }
 

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use super::{File, files, root};
+use super::{File, files, root, scratch::Scratch};
 use crate::support::process::text;
 
 const PAGE: &str = "docs/ADDING.md";
@@ -126,20 +126,14 @@ fn the_table_counts_what_each_recipe_touches() {
 const NAME: &str = "margin-notes";
 const MODULE: &str = "margin_notes";
 
-/// A copy of what the script reads and writes.
-struct Copy(tempfile::TempDir);
+/// What the script reads and writes.
+struct Copy(Scratch);
 
 impl Copy {
     fn of_the_tree() -> Self {
-        let copy = Self(tempfile::tempdir().unwrap());
         let places =
-            ["Cargo.toml", "rustfmt.toml", "deploy/grafana", "docs", "migrations", "scripts", "src", "tests/it"];
-        for file in files(&places) {
-            let path = copy.0.path().join(&file.path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, file.text).unwrap();
-        }
-        copy
+            ["Cargo.toml", "rustfmt.toml", "deploy/grafana/", "docs/", "migrations/", "scripts/", "src/", "tests/it/"];
+        Self(Scratch::of(|path| places.iter().any(|place| path.starts_with(place))))
     }
 
     fn texts(&self) -> BTreeMap<String, String> {
@@ -155,14 +149,12 @@ impl Copy {
             }
         }
         let mut found = BTreeMap::new();
-        walk(self.0.path(), self.0.path(), &mut found);
+        walk(self.0.root(), self.0.root(), &mut found);
         found
     }
 
     fn run(&self, variables: &[(&str, &str)]) -> Output {
-        let mut bash = Command::new("bash");
-        bash.arg(self.0.path().join("scripts/new-resource.sh")).env("DOCS", "no").envs(variables.iter().copied());
-        bash.output().unwrap()
+        self.0.run("scripts/new-resource.sh", &[&[("DOCS", "no")], variables].concat())
     }
 }
 

@@ -15,6 +15,7 @@ mod rename;
 mod rename_shop;
 mod runbook;
 mod schema;
+mod scratch;
 pub mod semconv;
 mod strip_shop;
 mod upgrading;

@@ -1,17 +1,12 @@
 //! `make prr` on a copy of the tree: with everything mended each item is ok, with everything broken none is, and what
 //! lies between says what it is.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    process::{Command, Output},
-};
+use std::{collections::BTreeMap, process::Output};
 
 use regex::Regex;
 use serde_json::Value;
-use tempfile::TempDir;
 
-use super::{habits::tracked, root};
+use super::{habits::tracked, scratch::Scratch};
 
 /// What of the tree the script reads, and the script.
 const READ: [&str; 13] = [
@@ -36,42 +31,34 @@ const BASE: &str = "deploy/kubernetes/base";
 const TEMPLATE: &str = concat!("ke", "el");
 const EXAMPLE: &str = concat!("src/sh", "op/mod.rs");
 
-struct Scratch {
-    directory: TempDir,
+/// A clone, as far as the script reads it.
+struct Fork(Scratch);
+
+impl std::ops::Deref for Fork {
+    type Target = Scratch;
+
+    fn deref(&self) -> &Scratch {
+        &self.0
+    }
 }
 
-impl Scratch {
+impl Fork {
     fn new() -> Self {
-        let scratch = Self { directory: tempfile::tempdir().unwrap() };
-        for path in tracked().iter().filter(|path| READ.iter().any(|start| path.starts_with(start))) {
-            let to = scratch.path(path);
-            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-            std::fs::copy(root().join(path), to).unwrap();
-        }
-        scratch.git(&["init", "--quiet"]);
-        scratch.commit();
-        scratch.drilled("2026-11-20", &scratch.head());
-        scratch
+        let fork = Self(Scratch::of(|path| READ.iter().any(|start| path.starts_with(start))));
+        fork.commit();
+        fork.drilled("2026-11-20", &fork.head());
+        fork
     }
 
-    fn path(&self, path: &str) -> PathBuf {
-        self.directory.path().join(path)
-    }
-
+    /// Nothing, where it is not.
     fn read(&self, path: &str) -> String {
-        std::fs::read_to_string(self.path(path)).unwrap_or_default()
-    }
-
-    fn write(&self, path: &str, text: &str) {
-        let path = self.path(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        if self.path(path).exists() { self.0.read(path) } else { String::new() }
     }
 
     /// All matches; what it comes to, the script says.
     fn edit(&self, path: &str, pattern: &str, to: &str) {
         let text = self.read(path);
-        self.write(path, &Regex::new(&format!("(?m){pattern}")).unwrap().replace_all(&text, to));
+        self.write(path, Regex::new(&format!("(?m){pattern}")).unwrap().replace_all(&text, to).as_bytes());
     }
 
     /// The same in all files below.
@@ -86,27 +73,8 @@ impl Scratch {
         let _absent = std::fs::remove_file(self.path(path));
     }
 
-    fn git(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new("git");
-        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
-            command.env_remove(name);
-        }
-        for role in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{role}_NAME"), "Ada").env(format!("GIT_{role}_EMAIL"), "ada@example.com");
-        }
-        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
-        let output = command.current_dir(self.directory.path()).args(arguments).output().unwrap();
-        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        output
-    }
-
-    fn commit(&self) {
-        self.git(&["add", "--all"]);
-        self.git(&["commit", "--quiet", "--message", "all of it"]);
-    }
-
     fn head(&self) -> String {
-        String::from_utf8(self.git(&["rev-parse", "--short=12", "HEAD"]).stdout).unwrap().trim().to_owned()
+        self.git(&["rev-parse", "--short=12", "HEAD"]).trim().to_owned()
     }
 
     /// The document of drills, with all there are.
@@ -124,15 +92,13 @@ impl Scratch {
         self.edit("docs/production.md", r"^(\| `[a-z-]+` \| .+? \| \d+ \|) [^|]* \|", &format!("$1 {day} |"));
     }
 
-    fn run(&self, variables: &[(&str, &str)]) -> Output {
-        let mut command = Command::new(self.path("scripts/prr.sh"));
-        command.env("TODAY", TODAY).env_remove("STRICT").env_remove("JSON").envs(variables.iter().copied());
-        command.output().unwrap()
+    fn prr(&self, variables: &[(&str, &str)]) -> Output {
+        self.run("scripts/prr.sh", &[&[("TODAY", TODAY)], variables].concat())
     }
 
     /// State and reason of each item.
     fn items(&self, variables: &[(&str, &str)]) -> BTreeMap<String, (String, String)> {
-        let output = self.run(&[variables, &[("JSON", "1")]].concat());
+        let output = self.prr(&[variables, &[("JSON", "1")]].concat());
         assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
         let said: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)));
@@ -155,7 +121,7 @@ impl Scratch {
 }
 
 /// All that a clone has to do, done.
-fn mend(scratch: &Scratch) {
+fn mend(scratch: &Fork) {
     scratch.edit("Cargo.toml", r#"\A((?s:.*?))^name = ".*"$"#, "${1}name = \"your-service\"");
     scratch.edit("Cargo.toml", "^description = .*$", "description = \"Bills whoever ordered\"");
     scratch.write("README.md", "# Billing\n\nBills whoever ordered.\n");
@@ -180,14 +146,14 @@ fn mend(scratch: &Scratch) {
 }
 
 /// All that there is to get wrong.
-fn spoil(scratch: &Scratch) {
+fn spoil(scratch: &Fork) {
     scratch.edit("Cargo.toml", r#"\A((?s:.*?))^name = ".*"$"#, &format!("${{1}}name = \"{TEMPLATE}\""));
     scratch.edit("Cargo.toml", "^description = .*$", "description = \"A boilerplate\"");
     scratch.edit("Cargo.toml", "^repository = .*$", "repository = \"https://example.com/x/x\"");
     scratch
         .write("docs/deploy.md", "### Replace these names\n\n| name |\n|---|\n| `https://example.com/x/x` | yours |\n");
     scratch.write("README.md", "# It\n\nBegin with `make rename NAME=x`.\n");
-    scratch.write("LICENSE-MIT", &format!("Copyright (c) 2026 The {TEMPLATE} authors\n"));
+    scratch.write("LICENSE-MIT", format!("Copyright (c) 2026 The {TEMPLATE} authors\n"));
     scratch.write(EXAMPLE, "");
     scratch.edit_all("deploy/prometheus/rules/", r"\bteam: .*$", &format!("team: {TEMPLATE}"));
     scratch.edit_all("runbooks/", "^owner: .*$", &format!("owner: {TEMPLATE}"));
@@ -238,12 +204,12 @@ fn spoil(scratch: &Scratch) {
 
 #[test]
 fn each_item_is_ok_when_mended_and_open_when_spoilt() {
-    let scratch = Scratch::new();
+    let scratch = Fork::new();
     mend(&scratch);
     let mended = scratch.items(&[]);
     let left: Vec<_> = mended.iter().filter(|(_, (state, _))| state != "ok").collect();
     assert!(mended.len() >= 50 && left.is_empty(), "{} items, and not mended: {left:#?}", mended.len());
-    assert!(scratch.run(&[("STRICT", "1")]).status.success());
+    assert!(scratch.prr(&[("STRICT", "1")]).status.success());
 
     spoil(&scratch);
     // Half a year after the last drill.
@@ -255,8 +221,8 @@ fn each_item_is_ok_when_mended_and_open_when_spoilt() {
         items.keys().filter(|name| !name.starts_with("name ")).cloned().collect()
     };
     assert_eq!(names(&mended), names(&spoilt));
-    assert_eq!(scratch.run(&[later[0], ("STRICT", "1")]).status.code(), Some(1));
-    let lines = scratch.run(&later);
+    assert_eq!(scratch.prr(&[later[0], ("STRICT", "1")]).status.code(), Some(1));
+    let lines = scratch.prr(&later);
     let said = String::from_utf8(lines.stdout).unwrap();
     assert!(
         lines.status.success() && said.ends_with(&format!("\n0 of {0}; open: {0}, unknown: 0\n", spoilt.len())),
@@ -266,13 +232,13 @@ fn each_item_is_ok_when_mended_and_open_when_spoilt() {
 
 #[test]
 fn what_was_drilled_is_compared_with_what_there_is() {
-    let scratch = Scratch::new();
+    let scratch = Fork::new();
     let item = "drilled as it is";
     scratch.says(&[], item, "ok", "nothing changed");
     let rules = "deploy/prometheus/rules/platform.yaml";
     let before = scratch.read(rules);
 
-    scratch.write(rules, &format!("# A remark.\n{before}"));
+    scratch.write(rules, format!("# A remark.\n{before}"));
     scratch.says(&[], item, "ok", "nothing changed");
     scratch.edit(rules, "summary: \"Postgres ", "summary: \"The database ");
     let said = scratch.items(&[]).remove(item).unwrap().1;
@@ -280,7 +246,7 @@ fn what_was_drilled_is_compared_with_what_there_is() {
     scratch.write(rules, &before);
 
     let runbook = "runbooks/platform/RedisUnavailable.md";
-    scratch.write(runbook, &format!("{}\nMore.\n", scratch.read(runbook)));
+    scratch.write(runbook, format!("{}\nMore.\n", scratch.read(runbook)));
     scratch.says(&[], item, "open", "RedisUnavailable, RedisUnavailable-frozen");
     scratch.commit();
     scratch.says(&[], item, "open", "RedisUnavailable, RedisUnavailable-frozen");
@@ -297,7 +263,7 @@ fn what_was_drilled_is_compared_with_what_there_is() {
 
 #[test]
 fn what_people_say_holds_for_a_while() {
-    let scratch = Scratch::new();
+    let scratch = Fork::new();
     scratch.says(&[], "Sentry", "unknown", "no file says");
     scratch.stated("2026-11-21");
     scratch.says(&[], "restore", "ok", "2026-11-21: a backup was restored");
@@ -318,7 +284,7 @@ fn what_people_say_holds_for_a_while() {
 
 #[test]
 fn the_last_word_about_host_and_certificate_counts() {
-    let scratch = Scratch::new();
+    let scratch = Fork::new();
     let patch = |host: &str, more: &str| {
         format!(
             "patches:\n  - target:\n      kind: Ingress\n    patch: |\n      \
@@ -327,7 +293,7 @@ fn the_last_word_about_host_and_certificate_counts() {
     };
     let tls = "      - {op: replace, path: /spec/tls/0/hosts/0, value: api.acme.io}\n";
     let before = scratch.read(OVERLAY);
-    let with = |host: &str, more: &str| scratch.write(OVERLAY, &before.replacen("patches:\n", &patch(host, more), 1));
+    let with = |host: &str, more: &str| scratch.write(OVERLAY, before.replacen("patches:\n", &patch(host, more), 1));
     with("api.acme.io", tls);
     scratch.says(&[], "host", "ok", "api.acme.io");
     scratch.says(&[], "TLS", "ok", "");
@@ -335,7 +301,7 @@ fn the_last_word_about_host_and_certificate_counts() {
     scratch.says(&[], "TLS", "open", "still for the host of the base");
     with("api.example.com", tls);
     scratch.says(&[], "host", "open", "api.example.com");
-    scratch.write(OVERLAY, &before.replacen("components:\n", "components:\n  - ../../components/gateway-api\n", 1));
+    scratch.write(OVERLAY, before.replacen("components:\n", "components:\n  - ../../components/gateway-api\n", 1));
     scratch.says(&[], "host", "open", "example.com");
     scratch.edit_all("deploy/kubernetes/components/gateway-api/", r"\bexample\.com\b", "acme.io");
     scratch.says(&[], "host", "ok", "acme.io");
@@ -345,6 +311,6 @@ fn the_last_word_about_host_and_certificate_counts() {
 
 #[test]
 fn a_day_that_is_none_is_refused() {
-    let output = Scratch::new().run(&[("TODAY", "today")]);
+    let output = Fork::new().prr(&[("TODAY", "today")]);
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -1,87 +1,37 @@
 //! `make rename`, on copies of this tree: what it refuses, that no trace of the old name stays, that it can be taken
 //! back to the byte. That a renamed tree builds and passes its own checks is scripts/clones.sh.
 
-use std::{
-    path::PathBuf,
-    process::{Command, Output},
-};
+use std::process::Output;
 
 use regex::Regex;
-use tempfile::TempDir;
+
+use super::scratch::Scratch;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 
 /// The tree as it is now, changes included, in a repository of its own with one commit.
-pub struct Copy {
-    _directory: TempDir,
-    root: PathBuf,
+pub struct Copy(Scratch);
+
+impl std::ops::Deref for Copy {
+    type Target = Scratch;
+
+    fn deref(&self) -> &Scratch {
+        &self.0
+    }
 }
 
 impl Copy {
     pub fn new(planted: &[(&str, &[u8])]) -> Self {
-        let directory = TempDir::new().unwrap();
-        let root = directory.path().canonicalize().unwrap().join("tree");
-        let listed = Command::new("git")
-            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-            .current_dir(super::root())
-            .output()
-            .unwrap();
-        assert!(listed.status.success(), "{}", text(&listed.stderr));
-        for path in text(&listed.stdout).split_terminator('\0') {
-            let from = super::root().join(path);
-            if from.is_file() {
-                let to = root.join(path);
-                std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-                std::fs::copy(from, to).unwrap();
-            }
-        }
-        let copy = Self { _directory: directory, root };
+        let copy = Scratch::of(|_| true);
         for (path, bytes) in planted {
             copy.write(path, bytes);
         }
-        copy.git(&["init", "--quiet"]);
         copy.commit();
-        copy
-    }
-
-    pub fn write(&self, path: &str, bytes: &[u8]) {
-        let path = self.root.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-    }
-
-    fn read(&self, path: &str) -> String {
-        std::fs::read_to_string(self.root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-    }
-
-    pub fn git(&self, arguments: &[&str]) -> String {
-        let output = Command::new("git")
-            .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false"])
-            .args(["-c", "core.autocrlf=false", "-c", "core.hooksPath=/dev/null"])
-            .args(arguments)
-            .current_dir(&self.root)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "git {arguments:?}: {}", text(&output.stderr));
-        text(&output.stdout)
-    }
-
-    fn commit(&self) {
-        self.git(&["add", "--all"]);
-        self.git(&["commit", "--quiet", "--message", "Planted"]);
+        Self(copy)
     }
 
     fn rename(&self, variables: &[(&str, &str)]) -> Output {
         self.run("scripts/rename.sh", variables)
-    }
-
-    /// A script of the copy, with these variables.
-    pub fn run(&self, script: &str, variables: &[(&str, &str)]) -> Output {
-        let mut command = Command::new(self.root.join(script));
-        for name in ["NAME", "TITLE", "DESCRIPTION", "REPOSITORY", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
-            command.env_remove(name);
-        }
-        command.envs(variables.iter().copied()).current_dir(&self.root).output().unwrap()
     }
 
     /// It works; what it said.
@@ -114,7 +64,7 @@ impl Copy {
         let kept = |path: &str| path == "CHANGELOG.md" || path.starts_with("LICENSE-");
         let mut found = Vec::new();
         for path in self.tracked().into_iter().filter(|path| !kept(path)) {
-            let bytes = std::fs::read(self.root.join(&path)).unwrap();
+            let bytes = std::fs::read(self.path(&path)).unwrap();
             let content = String::from_utf8_lossy(&bytes);
             found.extend(content.lines().filter(|line| word.is_match(line)).map(|line| format!("{path}: {line}")));
             found.extend(word.is_match(&path).then_some(path));
@@ -180,8 +130,8 @@ fn no_trace_stays_and_back_it_is_the_same_to_the_byte() {
     let said = copy.renames(&[("NAME", &two)]);
     assert!(said.contains("2 moved") && said.contains("git reset --hard"), "{said}");
     assert_eq!(copy.traces(NAME), Vec::<String>::new());
-    assert!(!copy.root.join(format!("docs/deep/of-{NAME}")).exists(), "an empty folder stays");
-    let binary = copy.root.join(format!("docs/deep/of-{two}/{two}.bin"));
+    assert!(!copy.root().join(format!("docs/deep/of-{NAME}")).exists(), "an empty folder stays");
+    let binary = copy.root().join(format!("docs/deep/of-{two}/{two}.bin"));
     assert_eq!(std::fs::read(binary).unwrap(), b"\0\xff\x01");
     assert_eq!(executable(), executables, "executable files");
     for lock in ["Cargo.lock", "tests/fuzz/Cargo.lock"] {
@@ -321,7 +271,7 @@ fn title_description_and_repository_go_where_they_belong_also_later() {
     for placeholder in placeholders.map(|it| format!("{it}{name}")) {
         for path in copy.tracked().iter().filter(|path| path.starts_with("deploy/")) {
             assert!(
-                !String::from_utf8_lossy(&std::fs::read(copy.root.join(path)).unwrap()).contains(&placeholder),
+                !String::from_utf8_lossy(&std::fs::read(copy.root().join(path)).unwrap()).contains(&placeholder),
                 "{path}"
             );
         }
@@ -334,10 +284,10 @@ fn what_cannot_be_taken_back_is_refused() {
     let (copy, name) = (Copy::new(&[]), two_words());
     copy.write("notes.txt", b"not tracked");
     copy.refuses(&[("NAME", &name)], &["commit or stash", "?? notes.txt"]);
-    std::fs::remove_file(copy.root.join("notes.txt")).unwrap();
+    std::fs::remove_file(copy.root().join("notes.txt")).unwrap();
     copy.write("README.md", b"changed");
     copy.refuses(&[("NAME", &name)], &["commit or stash", "M README.md"]);
-    std::fs::remove_dir_all(copy.root.join(".git")).unwrap();
+    std::fs::remove_dir_all(copy.root().join(".git")).unwrap();
     let output = copy.rename(&[("NAME", &name)]);
     assert!(!output.status.success() && text(&output.stderr).contains("not a git repository"), "{output:?}");
     assert_eq!(copy.read("README.md"), "changed");

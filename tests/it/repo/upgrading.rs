@@ -1,9 +1,11 @@
 //! docs/upgrading.md, run as it stands: a clone of a real earlier commit of this repository takes what came later, whole,
 //! by area, and all but an area.
 
-use std::{path::Path, process::Command};
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+
+use super::scratch::command;
 
 // Put together here: as words of this tree they could be no one's names.
 const NAME: &str = concat!("acme", "-payments");
@@ -14,19 +16,8 @@ const REPOSITORY: &str = concat!("https://github.com/acme/acme", "-payments");
 /// Runs a script in a folder, as a person would who stops at the first failure.
 #[track_caller]
 fn sh(folder: &Path, script: &str) -> String {
-    let mut command = Command::new("bash");
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "TITLE", "DESCRIPTION", "REPOSITORY", "MAKEFLAGS"] {
-        command.env_remove(name);
-    }
-    for who in ["AUTHOR", "COMMITTER"] {
-        command.env(format!("GIT_{who}_NAME"), "Ada").env(format!("GIT_{who}_EMAIL"), "ada@example.com");
-    }
-    let output = command
-        .args(["-euo", "pipefail", "-c", script])
-        .env("TEMPLATE", "../template")
-        .current_dir(folder)
-        .output()
-        .unwrap();
+    let mut bash = command(folder, "bash");
+    let output = bash.args(["-euo", "pipefail", "-c", script]).env("TEMPLATE", "../template").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{script}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
     said.trim().to_owned()
@@ -39,6 +30,16 @@ fn blocks() -> Vec<String> {
     page.split("```sh\n").skip(1).map(block).collect()
 }
 
+/// The folder, and in it `template`, a clone of this repository.
+fn template(directory: &TempDir) -> (PathBuf, PathBuf) {
+    let folder = directory.path().canonicalize().unwrap();
+    let root = super::root();
+    sh(&folder, &format!("git clone --quiet --no-hardlinks '{}' template", root.display()));
+    let template = folder.join("template");
+    sh(&template, "git switch --quiet -C main");
+    (folder, template)
+}
+
 /// The first commit that could be renamed, if it is not the last: a clone that began with one commit has none.
 fn earlier(template: &Path) -> Option<String> {
     let born = sh(template, "git log --diff-filter=A --format=%H -- scripts/rename.sh | tail -n1");
@@ -48,17 +49,9 @@ fn earlier(template: &Path) -> Option<String> {
 
 #[test]
 fn the_commands_of_the_page_take_a_later_template_into_a_clone() {
-    let folder = TempDir::new().unwrap();
-    let folder = folder.path().canonicalize().unwrap();
-    let root = super::root();
-    sh(
-        &folder,
-        &format!(
-            "git clone --quiet --no-hardlinks '{}' template && git -C template switch --quiet -C main",
-            root.display()
-        ),
-    );
-    let Some(earlier) = earlier(&folder.join("template")) else {
+    let directory = TempDir::new().unwrap();
+    let (folder, template) = template(&directory);
+    let Some(earlier) = earlier(&template) else {
         eprintln!("SKIPPED: this history has no earlier commit to take changes from (a shallow or a new clone)");
         return;
     };
@@ -119,18 +112,10 @@ fn a_clone_without_the_example_does_not_get_it_back() {
     if !super::root().join("scripts/strip-example.sh").is_file() {
         return;
     }
-    let folder = TempDir::new().unwrap();
-    let folder = folder.path().canonicalize().unwrap();
-    let root = super::root();
-    sh(
-        &folder,
-        &format!(
-            "git clone --quiet --no-hardlinks '{}' template && git -C template switch --quiet -C main",
-            root.display()
-        ),
-    );
+    let directory = TempDir::new().unwrap();
+    let (folder, template) = template(&directory);
     sh(&folder, "git clone --quiet --no-hardlinks template clone");
-    let (template, clone) = (folder.join("template"), folder.join("clone"));
+    let clone = folder.join("clone");
     sh(
         &clone,
         "git remote remove origin && DOCS=no scripts/strip-example.sh && git commit --quiet --all --message 'Strip'",

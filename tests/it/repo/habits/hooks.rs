@@ -1,63 +1,36 @@
 //! `make hooks`: what its hooks refuse and what they let pass, in a repository of their own.
 
 use std::{
-    path::PathBuf,
-    process::{Command, Output},
+    process::Output,
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
-
-use super::text;
-use crate::repo::root;
+use crate::repo::scratch::{Scratch, command};
 
 /// A repository with the hooks, and one commit.
-struct Scratch {
-    directory: TempDir,
+struct Hooked(Scratch);
+
+impl std::ops::Deref for Hooked {
+    type Target = Scratch;
+
+    fn deref(&self) -> &Scratch {
+        &self.0
+    }
 }
 
-impl Scratch {
+impl Hooked {
     fn new() -> Self {
-        let scratch = Self { directory: tempfile::tempdir().unwrap() };
-        for path in ["scripts/hooks.sh", "scripts/hooks/pre-commit", "scripts/hooks/commit-msg"] {
-            let to = scratch.path(path);
-            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-            std::fs::copy(root().join(path), to).unwrap();
-        }
-        scratch.write("rustfmt.toml", text("rustfmt.toml").as_bytes());
-        scratch.write("Cargo.toml", b"[package]\nedition = \"2024\"\n");
-        scratch.git(&["init", "--quiet"]);
-        scratch.git(&["add", "."]);
-        let output = scratch.git(&["commit", "--quiet", "--message", "no form at all"]);
-        assert!(output.status.success(), "without the hooks: {}", said(&output));
-        scratch
+        let hooks = ["scripts/hooks.sh", "scripts/hooks/pre-commit", "scripts/hooks/commit-msg", "rustfmt.toml"];
+        let scratch = Scratch::of(|path| hooks.contains(&path));
+        scratch.write("Cargo.toml", "[package]\nedition = \"2024\"\n");
+        // Without the hooks: this message has no form at all.
+        scratch.commit();
+        Self(scratch)
     }
 
-    fn path(&self, path: &str) -> PathBuf {
-        self.directory.path().join(path)
-    }
-
-    fn write(&self, path: &str, bytes: &[u8]) {
-        let path = self.path(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-    }
-
-    /// Nothing of who runs the test gets in: no identity, no hooks, no repository that git runs this in.
-    fn run(&self, program: &str, arguments: &[&str]) -> Output {
-        let mut command = Command::new(program);
-        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
-            command.env_remove(name);
-        }
-        for role in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{role}_NAME"), "Ada").env(format!("GIT_{role}_EMAIL"), "ada@example.com");
-        }
-        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
-        command.current_dir(self.directory.path()).args(arguments).output().unwrap()
-    }
-
+    /// A commit may be refused.
     fn git(&self, arguments: &[&str]) -> Output {
-        self.run("git", arguments)
+        command(self.root(), "git").args(arguments).output().unwrap()
     }
 
     /// Stages this file, tries to commit it, and takes it back.
@@ -88,7 +61,7 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn hooks_refuse_what_a_look_can_find_and_nothing_else() {
-    let scratch = Scratch::new();
+    let scratch = Hooked::new();
     assert!(scratch.run("scripts/hooks.sh", &[]).status.success());
     let began = Instant::now();
     scratch.taken("src/lib.rs", b"pub fn one() -> u32 {\n    1\n}\n", "lib: Count to one");
@@ -113,7 +86,7 @@ fn hooks_refuse_what_a_look_can_find_and_nothing_else() {
 
 #[test]
 fn what_is_staged_counts_not_what_lies_there() {
-    let scratch = Scratch::new();
+    let scratch = Hooked::new();
     assert!(scratch.run("scripts/hooks.sh", &[]).status.success());
     scratch.write("src/lib.rs", b"pub fn one() {}\n");
     assert!(scratch.git(&["add", "src/lib.rs"]).status.success());
@@ -124,7 +97,7 @@ fn what_is_staged_counts_not_what_lies_there() {
 
 #[test]
 fn the_first_line_has_a_form() {
-    let scratch = Scratch::new();
+    let scratch = Hooked::new();
     assert!(scratch.run("scripts/hooks.sh", &[]).status.success());
     for (at, message) in
         ["orders: Reject it", "repo: Hold 2 things; ask", "fixup! orders: Reject it"].iter().enumerate()
@@ -140,12 +113,12 @@ fn the_first_line_has_a_form() {
 
 #[test]
 fn hooks_go_as_they_came_and_replace_nobodys() {
-    let scratch = Scratch::new();
+    let scratch = Hooked::new();
     let path = || said(&scratch.git(&["config", "--get", "core.hooksPath"])).trim().to_owned();
     assert!(scratch.run("scripts/hooks.sh", &[]).status.success());
     assert!(scratch.run("scripts/hooks.sh", &[]).status.success(), "a second time");
     assert_eq!(path(), "scripts/hooks");
-    assert!(scratch.run("env", &["OFF=1", "scripts/hooks.sh"]).status.success());
+    assert!(scratch.run("scripts/hooks.sh", &[("OFF", "1")]).status.success());
     assert_eq!(path(), "");
     scratch.taken("a.txt", b"a ", "no form at all");
     assert!(scratch.git(&["config", "core.hooksPath", "elsewhere"]).status.success());
