@@ -114,6 +114,7 @@ async fn every_alert_is_drilled() {
             }
             Err(failure) => {
                 println!("\n==== {} FAILED after {seconds} s\n{failure}\n====\n", exercise.name());
+                std::fs::write(out.join(format!("{}.failed", exercise.name())), failure).unwrap();
                 failed.push(exercise.name().to_owned());
                 // Whatever is wrong with this one, the next one gets another.
                 site = None;
