@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    model::{Changes, Given, Widget},
+    model::{Changes, Given, NewWidget, Widget},
     store,
 };
 use crate::{
@@ -110,8 +110,7 @@ async fn create_widget(
     caller: Caller<Write>,
     Json(body): Json<CreateWidget>,
 ) -> Result<impl IntoResponse> {
-    let widget =
-        Changes::parse(Given { number: Some(body.number), name: Some(body.name), note: Some(body.note) })?;
+    let widget = NewWidget::parse(&body.number, &body.name, body.note.as_deref())?;
     let mut tx = TenantTx::begin(&state.db, caller.tenant).await?;
     let widget = store::insert(&mut tx, &widget).await?;
     tx.commit().await?;

@@ -16,7 +16,29 @@ pub struct Widget {
     pub updated_at: DateTime<Utc>,
 }
 
-/// Values as a client gives them; `None` means "not given".
+/// Checked values of a widget that is not stored yet.
+#[derive(Clone, Debug)]
+pub struct NewWidget {
+    pub number: String,
+    pub name: String,
+    pub note: Option<String>,
+}
+
+impl NewWidget {
+    /// # Errors
+    /// `Invalid` with every field that breaks a rule.
+    pub fn parse(given_number: &str, name: &str, note: Option<&str>) -> Result<Self> {
+        let mut checks = Validation::default();
+        let number = checks.parsed("number", number(given_number));
+        let name = checks.parsed("name", text(name, 200));
+        let note = note.and_then(|value| checks.parsed("note", text(value, 2_000)));
+        checks.finish()?;
+        let (Some(number), Some(name)) = (number, name) else { unreachable!("finish reports rejected fields") };
+        Ok(Self { number, name, note })
+    }
+}
+
+/// What a client wants changed; `None` means "not given".
 #[derive(Clone, Debug, Default)]
 pub struct Given {
     pub number: Option<String>,
@@ -73,13 +95,14 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_by_its_field() {
-        let given = Given {
-            number: Some("1 / 2".to_owned()),
-            name: Some(" ".to_owned()),
-            note: Some(Some("x".repeat(2_001))),
-        };
-        let error = Changes::parse(given).unwrap_err();
-        let fields: Vec<_> = error.fields.iter().map(|field| &*field.field).collect();
-        assert_eq!(fields, ["number", "name", "note"]);
+        let (number, name, note) = ("1 / 2", " ", "x".repeat(2_001));
+        let create = NewWidget::parse(number, name, Some(&note)).unwrap_err();
+        let given =
+            Given { number: Some(number.to_owned()), name: Some(name.to_owned()), note: Some(Some(note)) };
+        let change = Changes::parse(given).unwrap_err();
+        for error in [create, change] {
+            let fields: Vec<_> = error.fields.iter().map(|field| &*field.field).collect();
+            assert_eq!(fields, ["number", "name", "note"]);
+        }
     }
 }

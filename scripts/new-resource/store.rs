@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::model::{Changes, Widget};
+use super::model::{Changes, NewWidget, Widget};
 use crate::platform::{
     db::{TenantTx, errors::OnConstraint as _},
     error::{Error, Kind, Result},
@@ -12,11 +12,9 @@ fn number_taken() -> Error {
     Error::new(Kind::Conflict, "widget_number_taken", "A widget with this number exists.")
 }
 
-/// All of `widget` must be given but the note.
-///
 /// # Errors
 /// `Conflict` when the tenant has a widget of this number.
-pub async fn insert(tx: &mut TenantTx, widget: &Changes) -> Result<Widget> {
+pub async fn insert(tx: &mut TenantTx, widget: &NewWidget) -> Result<Widget> {
     sqlx::query_as(
         r#"
         insert into widgets (tenant_id, id, number, name, note)
@@ -28,7 +26,7 @@ pub async fn insert(tx: &mut TenantTx, widget: &Changes) -> Result<Widget> {
     .bind(Uuid::now_v7())
     .bind(&widget.number)
     .bind(&widget.name)
-    .bind(widget.note.clone().flatten())
+    .bind(&widget.note)
     .fetch_one(tx.traced("INSERT widgets"))
     .await
     .on_constraint("widgets_tenant_id_number_key", number_taken)

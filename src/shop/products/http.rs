@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    model::{Changes, Given, Product},
+    model::{Changes, Given, NewProduct, Product},
     store,
 };
 use crate::{
@@ -119,13 +119,8 @@ async fn create_product(
     caller: Caller<Write>,
     Json(body): Json<CreateProduct>,
 ) -> Result<impl IntoResponse> {
-    let product = Changes::parse(Given {
-        sku: Some(body.sku),
-        name: Some(body.name),
-        description: Some(body.description),
-        price: Some((body.price.amount_minor, body.price.currency)),
-        stock: Some(body.stock),
-    })?;
+    let price = (body.price.amount_minor, body.price.currency);
+    let product = NewProduct::parse(&body.sku, &body.name, body.description.as_deref(), price, body.stock)?;
     let mut tx = TenantTx::begin(&state.db, caller.tenant).await?;
     let product = store::insert(&mut tx, &product).await?;
     tx.commit().await?;

@@ -28,7 +28,45 @@ pub struct Product {
     pub updated_at: DateTime<Utc>,
 }
 
-/// Values as a client gives them; `None` means "not given".
+/// Checked values of a product that is not stored yet.
+#[derive(Clone, Debug)]
+pub struct NewProduct {
+    pub sku: String,
+    pub name: String,
+    pub description: Option<String>,
+    pub price_minor: i64,
+    pub currency: String,
+    pub stock: i32,
+}
+
+impl NewProduct {
+    /// # Errors
+    /// `Invalid` with every field that breaks a rule.
+    pub fn parse(
+        given_sku: &str,
+        name: &str,
+        description: Option<&str>,
+        (amount, currency): (i64, String),
+        given_stock: i64,
+    ) -> Result<Self> {
+        let mut checks = Validation::default();
+        let sku = checks.parsed("sku", sku(given_sku));
+        let name = checks.parsed("name", text(name, 200));
+        let description = description.and_then(|value| checks.parsed("description", text(value, 2_000)));
+        let price_minor = checks.parsed("price.amount_minor", amount_minor(amount));
+        let currency = checks.parsed("price.currency", known_currency(currency));
+        let stock = checks.parsed("stock", stock(given_stock));
+        checks.finish()?;
+        let (Some(sku), Some(name), Some(price_minor), Some(currency), Some(stock)) =
+            (sku, name, price_minor, currency, stock)
+        else {
+            unreachable!("finish reports rejected fields")
+        };
+        Ok(Self { sku, name, description, price_minor, currency, stock })
+    }
+}
+
+/// What a client wants changed; `None` means "not given".
 #[derive(Clone, Debug, Default)]
 pub struct Given {
     pub sku: Option<String>,
@@ -114,16 +152,21 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_by_its_path() {
+        let every = ["sku", "name", "description", "price.amount_minor", "price.currency", "stock"];
+        let long = "x".repeat(2_001);
+        let error = NewProduct::parse("a b", " ", Some(&long), (-1, "eur".to_owned()), 1 << 40).unwrap_err();
+        let fields: Vec<_> = error.fields.iter().map(|field| &*field.field).collect();
+        assert_eq!(fields, every);
         let given = Given {
             sku: Some("a b".to_owned()),
             name: Some(" ".to_owned()),
-            description: Some(Some("x".repeat(2_001))),
+            description: Some(Some(long)),
             price: Some((-1, "eur".to_owned())),
             stock: Some(1 << 40),
         };
         let error = Changes::parse(given).unwrap_err();
         let fields: Vec<_> = error.fields.iter().map(|field| &*field.field).collect();
-        assert_eq!(fields, ["sku", "name", "description", "price.amount_minor", "price.currency", "stock"]);
+        assert_eq!(fields, every);
     }
 
     #[test]

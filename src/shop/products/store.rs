@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::model::{Changes, Product};
+use super::model::{Changes, NewProduct, Product};
 use crate::platform::{
     db::{TenantTx, errors::OnConstraint as _},
     error::{Error, Kind, Result},
@@ -12,11 +12,9 @@ fn sku_taken() -> Error {
     Error::new(Kind::Conflict, "product_sku_taken", "A product with this SKU exists.")
 }
 
-/// All of `product` must be given but the description.
-///
 /// # Errors
 /// `Conflict` when the SKU is taken in this shop.
-pub async fn insert(tx: &mut TenantTx, product: &Changes) -> Result<Product> {
+pub async fn insert(tx: &mut TenantTx, product: &NewProduct) -> Result<Product> {
     sqlx::query_as(
         r#"
         insert into products (tenant_id, id, sku, name, description, price_minor, currency, stock)
@@ -28,7 +26,7 @@ pub async fn insert(tx: &mut TenantTx, product: &Changes) -> Result<Product> {
     .bind(Uuid::now_v7())
     .bind(&product.sku)
     .bind(&product.name)
-    .bind(product.description.clone().flatten())
+    .bind(&product.description)
     .bind(product.price_minor)
     .bind(&product.currency)
     .bind(product.stock)
