@@ -93,7 +93,7 @@ reasons() {
   local name
   for name in "$@"; do
     printf '%s: ' "$name"
-    sed -n '/^---/q; 1,12p' "$KEEL_DRILL_OUT/$name.failed"
+    sed -n '/^--- /q; 1,12p' "$KEEL_DRILL_OUT/$name.failed"
   done
 }
 
