@@ -101,7 +101,7 @@ strip_drills() {
 
 # A section that went leaves the blank lines around it.
 tidy() {
-  perl -0777 -pi -e 's/\n{3,}/\n\n/g; s/\n+\z/\n/' config/*.toml
+  perl -0777 -pi -e 's/\n{3,}/\n\n/g; s/\n+\z/\n/' config/*.toml docs/ARCHITECTURE.md docs/CLONING.md
 }
 
 refuse_what_is_not_ours() {
