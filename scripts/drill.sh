@@ -21,13 +21,13 @@ source "$library/packages.sh"
 source "$library/prometheus.sh"
 # shellcheck source=lib/supervise.sh
 source "$library/supervise.sh"
+# shellcheck source=lib/second-try.sh
+source "$library/second-try.sh"
 
 readonly DOCUMENT=docs/drills.md
 readonly MARKER='<!-- make drill -->'
 readonly NAME=${KEEL_DRILL_INSTANCE:-drill}
 readonly RUNNER=drills::every_alert_is_drilled
-# So many drills that fail beside others have a second try.
-readonly MAY_FAIL=8
 
 unavailable() {
   [[ -z ${CI:-} ]] || die "$1 cannot be had, and CI may not skip this: install it"
@@ -80,23 +80,6 @@ rows() {
   cat "$KEEL_DRILL_OUT"/*.md | sort
 }
 
-# The names of the drills that failed, one a line.
-failed() {
-  local file
-  for file in "$KEEL_DRILL_OUT"/*.failed; do
-    [[ ! -e $file ]] || basename "$file" .failed
-  done
-}
-
-# What came in between, without what all the others said meanwhile: <name>…
-reasons() {
-  local name
-  for name in "$@"; do
-    printf '%s: ' "$name"
-    sed -n '/^--- /q; 1,12p' "$KEEL_DRILL_OUT/$name.failed"
-  done
-}
-
 # The runners of so many lanes, each on servers of its own, until all have ended: <lanes> <command>….
 run_lanes() {
   local lane child running=() status=0
@@ -110,23 +93,6 @@ run_lanes() {
   return "$status"
 }
 
-# What failed has a second try, alone on the machine: beside others a drill of a second or two measures them as well. A
-# fault of the rule, the runbook or the drill fails again; more than a few that fail are no accident. Sets AGAIN.
-second_try() {
-  local name names status=0
-  mapfile -t names < <(failed)
-  ((${#names[@]} > 0 && ${#names[@]} <= MAY_FAIL)) || return 1
-  printf '\n'
-  say "once more, alone on the machine: ${names[*]}; what they failed of:"
-  AGAIN=$(reasons "${names[@]}")
-  printf '%s\n\n' "$AGAIN"
-  for name in "${names[@]}"; do
-    rm -- "$KEEL_DRILL_OUT/$name.failed" "$KEEL_DRILL_OUT/$name.taken"
-  done
-  KEEL_DRILL_ALERTS="${names[*]}" run_lanes 1 "$@" || status=$?
-  return "$status"
-}
-
 write_document() {
   local new=$KEEL_DRILL_OUT/document
   {
@@ -136,7 +102,7 @@ write_document() {
     printf '| alert | severity | seconds to the alert | to the named cause | to recovery | restarts |\n'
     printf '|---|---|---|---|---|---|\n'
     rows
-    [[ -z $AGAIN ]] || printf '\nAt the second try, alone on the machine, after the first failed:\n\n```text\n%s\n```\n' "$AGAIN"
+    [[ -z $AGAIN ]] || printf '\nThese held only at their second try, alone on the machine; the first failed of:\n\n```text\n%s\n```\n' "$AGAIN"
   } >"$new"
   # Not moved: the file keeps its owner and mode.
   cat "$new" >"$DOCUMENT"
@@ -210,7 +176,8 @@ main() {
     say "failed: ${names[*]}" >&2
     reasons "${names[@]}" >&2
   elif [[ -n $AGAIN ]]; then
-    say "at the second try, alone on the machine, after this: $AGAIN" >&2
+    say "these held only at their second try, alone on the machine; the first failed of:" >&2
+    printf '%s\n' "$AGAIN" >&2
   fi
   if [[ -z ${ALERT:-} && $status == 0 ]]; then
     write_document

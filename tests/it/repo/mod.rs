@@ -16,6 +16,7 @@ mod rename_shop;
 mod runbook;
 mod schema;
 mod scratch;
+mod second_try;
 pub mod semconv;
 mod strip_shop;
 mod upgrading;
