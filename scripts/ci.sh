@@ -25,7 +25,7 @@ scripts/features.sh quick
 step 'make test'
 make --no-print-directory test
 step 'make manifests'
-make --no-print-directory manifests
+make --no-print-directory manifests TESTED=1
 step 'the last stage of the image, with the binary of the tests'
 scripts/image.sh check "${CARGO_TARGET_DIR:-target}/debug/keel"
 step 'make dashboards-check'
