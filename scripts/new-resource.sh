@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # `make new-resource NAME=invoices [SINGULAR=invoice] [DOMAIN=…] [DOCS=no]`: a resource with routes, SQL, row-level
 # security, metrics, a panel, traffic and tests, written from scripts/new-resource/. A name of two words has a hyphen:
-# line-items makes /v1/line-items, the table and module line_items and the type LineItem. Only new files are written and
-# one line each is added to two lists and the tests' list; what exists is never written over, so a tree with changes is
-# no hindrance. DOCS=no leaves the generated documents for later.
+# line-items makes /v1/line-items, the table and module line_items and the type LineItem. Only new files are written,
+# and added are one line each to two lists and the tests' list, and a row to the dashboard, which a domain's first resource
+# makes; what exists is never written over, so a tree with changes is no hindrance. DOCS=no leaves the generated documents for later.
 set -euo pipefail
 
 # shellcheck source=lib/common.sh
@@ -181,7 +181,7 @@ add_lines() {
   local type
   type=$(fill mod.rs | perl -ne 'print $1 if /^pub use metrics::(\w+);/')
   add_module "src/$DOMAIN/mod.rs" "pub mod $PLURAL;"
-  LINE="    $PLURAL: $type," perl -0pi -e 's/^resources! \{\n?((?:    [^\n]*\n)*)\}/resources! {\n$1$ENV{LINE}\n}/m' "src/$DOMAIN/mod.rs"
+  LINE="    $PLURAL: $type," edit "src/$DOMAIN/mod.rs" 's/^resources! \{\n?((?:    [^\n]*\n)*)\}/resources! {\n$1$ENV{LINE}\n}/m'
   if [[ ! -e tests/it/$DOMAIN/mod.rs ]]; then
     printf "//! The business, resource by resource.\n" >"tests/it/$DOMAIN/mod.rs"
     add_module tests/it/main.rs "mod $DOMAIN;"
@@ -191,7 +191,7 @@ add_lines() {
 
 # Adds a line to the list of modules of a file, where rustfmt would put it: <file> <line>.
 add_module() {
-  LINE=$2 perl -0pi -e '
+  LINE=$2 edit "$1" '
     my ($new) = $ENV{LINE} =~ /mod (\w+);/;
     my $done = s{((?:^(?:pub )?mod \w+;\n)+)}{
       my @lines = split /^/, $1;
@@ -200,7 +200,7 @@ add_module() {
       join "", @lines
     }me;
     # The first one, below what the file says of itself.
-    $_ .= "\n$ENV{LINE}\n" if !$done;' "$1"
+    $_ .= "\n$ENV{LINE}\n" if !$done;'
 }
 
 # A row on the domain's dashboard; the first resource of a domain without one makes the dashboard.
@@ -210,10 +210,12 @@ add_panel() {
     fill dashboard.yaml >"$source"
     fill panel.yaml | tail -n +2 >>"$source"
     # As the last entry of the list, with another name.
-    DOMAIN=$DOMAIN perl -0pi -e \
-      's{(  - \{name: (\w[\w-]*?-dashboard)-[\w-]+, files: \[dashboards/[\w-]+\.json\]\}\n)(?!  - )}{$1  - {name: $2-$ENV{DOMAIN}, files: [dashboards/$ENV{DOMAIN}.json]}\n}' "$list"
+    DOMAIN=$DOMAIN edit "$list" \
+      's{(  - \{name: (\w[\w-]*?-dashboard)-[\w-]+, files: \[dashboards/[\w-]+\.json\]\}\n)(?!  - )}{$1  - {name: $2-$ENV{DOMAIN}, files: [dashboards/$ENV{DOMAIN}.json]}\n}'
+    PANELS="made the dashboard $source, with a line in $list"
   else
     fill panel.yaml >>"$source"
+    PANELS="added a row to $source"
   fi
 }
 
@@ -231,7 +233,7 @@ format() {
 
 report() {
   say "wrote $FOLDER/, $MIGRATION, $TEST, $TRAFFIC"
-  say "added a line to the modules and one to \`resources!\` in src/$DOMAIN/mod.rs, one to tests/it/$DOMAIN/mod.rs, and a row to deploy/grafana/source/$DOMAIN.yaml"
+  say "added a line to the modules and one to \`resources!\` in src/$DOMAIN/mod.rs, one to tests/it/$DOMAIN/mod.rs; $PANELS"
   if [[ ${DOCS:-} == no ]]; then
     say "next: make docs, then make check"
   else

@@ -2,8 +2,8 @@
 # `make strip-example`: takes the example out, for good. Everything whose path has the word of the example goes, and so
 # does each line that has it (a section of a TOML file, an item of Rust with its attributes); an empty src/domain comes
 # in its place. The word may stay in CHANGELOG.md and the licences only. This script goes too: it has done its work.
-# Refuses a tree with changes, so that `git reset --hard && git clean -fd` undoes it; and one whose example folders hold
-# something of yours. DOCS=no leaves the generated documents for later.
+# Refuses a tree with changes, so that `git reset --hard && git clean -fd` undoes it; and one with something of yours in
+# src/shop or among its migrations. DOCS=no leaves the generated documents for later.
 set -euo pipefail
 library=$(dirname "${BASH_SOURCE[0]}")/lib
 # shellcheck source=lib/common.sh
@@ -18,18 +18,6 @@ readonly MIGRATIONS='1001 1002 1003'
 export WORD='(?<![A-Za-z])shop(?![A-Za-z])'
 readonly KEPT='^(CHANGELOG\.md|LICENSE-.*)$'
 
-# edit <file> <perl code on the whole text>…: each of which must change something; where one does not, this script is old.
-edit() {
-  local file=$1 code before
-  shift
-  for code in "$@"; do
-    before=$(git hash-object "$file")
-    perl -0777 -pi -e "$code" "$file"
-    [[ $(git hash-object "$file") != "$before" ]] ||
-      die "$file is not as expected: $code changes nothing; bring this script up to date"
-  done
-}
-
 # What takes the place of the example's name, where deleting a line is not enough.
 rewrite() {
   edit src/lib.rs 's/`shop` the example to replace/`domain` what it is for/' \
@@ -41,7 +29,7 @@ rewrite() {
     's/ *#\[command\(flatten\)\]\n *Shop\([^\n]*\n//'
   edit tests/it/main.rs 's/mod shop;/mod domain;/'
   edit tests/it/repo/layering.rs 's/\bshop\b/domain/g'
-  edit Makefile 's/strip-example:[^\n]*\n\t[^\n]*\n\n//'
+  edit Makefile 's/strip-example:[^\n]*\n\t[^\n]*\n\n//' 's/two services, sandbox, Postgres/two services, Postgres/'
   edit README.md 's/  Sandbox [^\n]*\n//' \
     's/takes the whole walk with `curl`: create, page.*?itself, cancel\. Create a product, then/takes the walk with `curl`. Ask who you are, then/s'
   edit docs/deploy.md 's/, Prometheus and the example.s payment sandbox, with secrets/ and Prometheus, with secrets/' \
@@ -125,7 +113,7 @@ main() {
   fi
   [[ -z $(git status --porcelain) ]] || die 'the tree has changes: commit or stash them (git stash -u), so that this can be undone by git'
   refuse_what_is_not_ours
-  command -v cargo >/dev/null || die 'cargo is missing: the documents that remain are generated (make docs); install Rust: https://rustup.rs'
+  have cargo || die 'cargo is missing: the documents that remain are generated (make docs); install Rust: https://rustup.rs'
 
   trap 'say "stopped half way; git reset --hard && git clean -fd takes it back" >&2' EXIT
   mkdir -p src/domain tests/it/domain

@@ -23,6 +23,18 @@ have() {
   command -v "$1" >/dev/null 2>&1
 }
 
+# edit <file> <perl code on the whole text>…: each must change something; where one does not, the script is older than the file.
+edit() {
+  local file=$1 code before
+  shift
+  for code in "$@"; do
+    before=$(git hash-object "$file")
+    perl -0777 -pi -e "$code" "$file"
+    [[ $(git hash-object "$file") != "$before" ]] ||
+      die "$file is not as ${0##*/} expects, which has to be brought up to date: $code changes nothing"
+  done
+}
+
 # Sets INSTANCE and INSTANCE_DIR.
 use_instance() {
   [[ ${1:-} =~ ^[a-z][a-z0-9_-]{0,30}$ ]] || die "an instance name is a lower-case word (run, test), not '${1:-}'"

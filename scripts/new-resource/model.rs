@@ -27,11 +27,11 @@ pub struct NewWidget {
 impl NewWidget {
     /// # Errors
     /// `Invalid` with every field that breaks a rule.
-    pub fn parse(given_number: &str, name: &str, note: Option<&str>) -> Result<Self> {
+    pub fn parse(number: &str, name: &str, note: Option<&str>) -> Result<Self> {
         let mut checks = Validation::default();
-        let number = checks.parsed("number", number(given_number));
-        let name = checks.parsed("name", text(name, 200));
-        let note = note.and_then(|value| checks.parsed("note", text(value, 2_000)));
+        let number = checks.parsed("number", valid_number(number));
+        let name = checks.parsed("name", valid_name(name));
+        let note = note.and_then(|value| checks.parsed("note", valid_note(value)));
         checks.finish()?;
         let (Some(number), Some(name)) = (number, name) else { unreachable!("finish reports rejected fields") };
         Ok(Self { number, name, note })
@@ -60,11 +60,11 @@ impl Changes {
     /// `Invalid` with every field that breaks a rule.
     pub fn parse(given: Given) -> Result<Self> {
         let mut checks = Validation::default();
-        let number = given.number.and_then(|value| checks.parsed("number", number(&value)));
-        let name = given.name.and_then(|value| checks.parsed("name", text(&value, 200)));
+        let number = given.number.and_then(|value| checks.parsed("number", valid_number(&value)));
+        let name = given.name.and_then(|value| checks.parsed("name", valid_name(&value)));
         let note = given.note.and_then(|value| match value {
             None => Some(None),
-            Some(value) => checks.parsed("note", text(&value, 2_000)).map(Some),
+            Some(value) => checks.parsed("note", valid_note(&value)).map(Some),
         });
         checks.finish()?;
         Ok(Self { number, name, note })
@@ -75,10 +75,18 @@ impl Changes {
     }
 }
 
-fn number(value: &str) -> Result<String, &'static str> {
+fn valid_number(value: &str) -> Result<String, &'static str> {
     let value = text(value, 64)?;
     let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if plain { Ok(value) } else { Err("may hold letters, digits, '-', '_' and '.' only") }
+}
+
+fn valid_name(value: &str) -> Result<String, &'static str> {
+    text(value, 200)
+}
+
+fn valid_note(value: &str) -> Result<String, &'static str> {
+    text(value, 2_000)
 }
 
 #[cfg(test)]

@@ -43,19 +43,19 @@ impl NewProduct {
     /// # Errors
     /// `Invalid` with every field that breaks a rule.
     pub fn parse(
-        given_sku: &str,
+        sku: &str,
         name: &str,
         description: Option<&str>,
         (amount, currency): (i64, String),
-        given_stock: i64,
+        stock: i64,
     ) -> Result<Self> {
         let mut checks = Validation::default();
-        let sku = checks.parsed("sku", sku(given_sku));
-        let name = checks.parsed("name", text(name, 200));
-        let description = description.and_then(|value| checks.parsed("description", text(value, 2_000)));
-        let price_minor = checks.parsed("price.amount_minor", amount_minor(amount));
+        let sku = checks.parsed("sku", valid_sku(sku));
+        let name = checks.parsed("name", valid_name(name));
+        let description = description.and_then(|value| checks.parsed("description", valid_description(value)));
+        let price_minor = checks.parsed("price.amount_minor", valid_amount(amount));
         let currency = checks.parsed("price.currency", known_currency(currency));
-        let stock = checks.parsed("stock", stock(given_stock));
+        let stock = checks.parsed("stock", valid_stock(stock));
         checks.finish()?;
         let (Some(sku), Some(name), Some(price_minor), Some(currency), Some(stock)) =
             (sku, name, price_minor, currency, stock)
@@ -93,16 +93,16 @@ impl Changes {
     /// `Invalid` with every field that breaks a rule.
     pub fn parse(given: Given) -> Result<Self> {
         let mut checks = Validation::default();
-        let sku = given.sku.and_then(|value| checks.parsed("sku", sku(&value)));
-        let name = given.name.and_then(|value| checks.parsed("name", text(&value, 200)));
+        let sku = given.sku.and_then(|value| checks.parsed("sku", valid_sku(&value)));
+        let name = given.name.and_then(|value| checks.parsed("name", valid_name(&value)));
         let description = given.description.and_then(|value| match value {
             None => Some(None),
-            Some(value) => checks.parsed("description", text(&value, 2_000)).map(Some),
+            Some(value) => checks.parsed("description", valid_description(&value)).map(Some),
         });
         let (amount, currency) = given.price.unzip();
-        let price_minor = amount.and_then(|value| checks.parsed("price.amount_minor", amount_minor(value)));
+        let price_minor = amount.and_then(|value| checks.parsed("price.amount_minor", valid_amount(value)));
         let currency = currency.and_then(|value| checks.parsed("price.currency", known_currency(value)));
-        let stock = given.stock.and_then(|value| checks.parsed("stock", stock(value)));
+        let stock = given.stock.and_then(|value| checks.parsed("stock", valid_stock(value)));
         checks.finish()?;
         Ok(Self { sku, name, description, price_minor, currency, stock })
     }
@@ -112,13 +112,21 @@ impl Changes {
     }
 }
 
-fn sku(value: &str) -> Result<String, &'static str> {
+fn valid_sku(value: &str) -> Result<String, &'static str> {
     let value = text(value, 64)?;
     let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if plain { Ok(value) } else { Err("may hold letters, digits, '-', '_' and '.' only") }
 }
 
-fn amount_minor(value: i64) -> Result<i64, &'static str> {
+fn valid_name(value: &str) -> Result<String, &'static str> {
+    text(value, 200)
+}
+
+fn valid_description(value: &str) -> Result<String, &'static str> {
+    text(value, 2_000)
+}
+
+fn valid_amount(value: i64) -> Result<i64, &'static str> {
     if (0..=MAX_AMOUNT_MINOR).contains(&value) { Ok(value) } else { Err("must be between 0 and 999999999999") }
 }
 
@@ -130,7 +138,7 @@ fn known_currency(value: String) -> Result<String, &'static str> {
     }
 }
 
-fn stock(value: i64) -> Result<i32, &'static str> {
+fn valid_stock(value: i64) -> Result<i32, &'static str> {
     i32::try_from(value).ok().filter(|stock| (0..=MAX_STOCK).contains(stock)).ok_or("must be between 0 and 1000000000")
 }
 
@@ -171,8 +179,8 @@ mod tests {
 
     #[test]
     fn amounts_end_where_they_are_no_longer_exact_everywhere() {
-        assert_eq!(amount_minor(MAX_AMOUNT_MINOR), Ok(MAX_AMOUNT_MINOR));
-        assert!(amount_minor(MAX_AMOUNT_MINOR + 1).is_err());
+        assert_eq!(valid_amount(MAX_AMOUNT_MINOR), Ok(MAX_AMOUNT_MINOR));
+        assert!(valid_amount(MAX_AMOUNT_MINOR + 1).is_err());
         const { assert!(MAX_AMOUNT_MINOR < 1 << 53) };
     }
 }

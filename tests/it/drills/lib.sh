@@ -134,7 +134,8 @@ pid_of() {
 }
 
 # signal <name> <process>: STOP, CONT, KILL … to postgres (all of it), redis, prometheus, alertmanager, collector,
-# instance-1, log-reader-1, postgres-exporter, redis-exporter; and with shop, sandbox.
+# instance-1, log-reader-1, postgres-exporter, redis-exporter.
+# With shop, to sandbox as well.
 signal() {
   ask "signal/$1/$2"
 }

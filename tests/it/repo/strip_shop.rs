@@ -26,7 +26,7 @@ fn a_tree_with_changes_is_refused_and_left_as_it_is() {
 #[test]
 fn a_file_that_is_not_as_expected_is_named_with_the_way_back() {
     let copy = Copy::new(&[("src/lib.rs", b"//! Nothing of what is looked for.\n")]);
-    refused(&copy, &["src/lib.rs is not as expected", "git reset --hard && git clean -fd"]);
+    refused(&copy, &["src/lib.rs is not as strip-example.sh expects", "git reset --hard && git clean -fd"]);
     copy.git(&["reset", "--quiet", "--hard"]);
     copy.git(&["clean", "--quiet", "-fd"]);
     assert_eq!(copy.git(&["status", "--porcelain"]), "", "the way back is one");
