@@ -70,8 +70,8 @@ main() {
   mkdir -p "$TARGET"
   TARGET=$(cd "$TARGET" && pwd -P)
   OLD_NAME=$(perl scripts/lib/rename.pl names | head -n1)
-  # Put together here: as words of this tree they could be no one's new name.
-  CLONE_NAME=$(printf '%s-side' quay) CLONE_TITLE=$(printf '%s Side' Quay)
+  # Put together here: as words of this tree they could be no one's new name. Not a name of tests/it/repo/rename.rs.
+  CLONE_NAME=$(printf '%s-mill' tide) CLONE_TITLE=$(printf '%s Mill' Tide)
   WORK=$(mktemp -d "${TMPDIR:-/tmp}/clones.XXXXXX")
   WORK=$(cd "$WORK" && pwd -P)
   trap clean_up EXIT

@@ -14,16 +14,30 @@ use super::{habits::tracked, root};
 /// variables that scripts of the tree take.
 pub fn command(folder: &Path, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
-    let git = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"];
-    let ours =
-        ["NAME", "TITLE", "DESCRIPTION", "REPOSITORY", "SINGULAR", "DOMAIN", "DOCS", "STRICT", "JSON", "MAKEFLAGS"];
-    for name in git.iter().chain(&ours) {
+    let ours = [
+        "NAME",
+        "TITLE",
+        "DESCRIPTION",
+        "REPOSITORY",
+        "SINGULAR",
+        "DOMAIN",
+        "DOCS",
+        "STRICT",
+        "JSON",
+        "OFF",
+        "TODAY",
+        "MAKEFLAGS",
+    ];
+    let git = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("GIT_"));
+    for name in git.chain(ours.map(Into::into)) {
         command.env_remove(name);
     }
     for role in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{role}_NAME"), "Ada").env(format!("GIT_{role}_EMAIL"), "ada@example.com");
     }
     command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null").current_dir(folder);
+    // The checkout may be another user's, as in a container.
+    command.envs([("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")]);
     command
 }
 

@@ -129,11 +129,8 @@ fn alerts_have_all(files: &Files) -> Vec<String> {
 fn nothing_without_alert(files: &Files) -> Vec<String> {
     let alerts = alerts(files);
     let mut problems = Vec::new();
-    let indexes = [
-        "runbooks/README.md",
-        "runbooks/README-shop.md", // of the example
-    ];
-    let index = indexes.map(|index| files.text(index)).concat();
+    // The platform's, and one of each domain: README-‹domain›.md.
+    let index: String = files.below("runbooks/README", ".md").map(|(_, text)| text).collect();
     for (folder, name, _) in files.runbooks() {
         // The incident kit is about no alert.
         if files.text(&format!("deploy/prometheus/rules/{folder}.yaml")).is_empty() {

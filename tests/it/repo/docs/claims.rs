@@ -23,8 +23,7 @@ const COMMANDS: &[(&str, Run)] = &[
     ("docs/upgrading.md", Run::By("tests/it/repo/upgrading.rs")),
     ("runbooks/README.md", Run::Not("they start the walk through a document, which tests/it/repo/runbook.rs tries")),
     ("runbooks/cluster/", Run::Not("they want a cluster")),
-    ("runbooks/platform/", Run::By("tests/it/drills/blocks.rs")),
-    ("runbooks/shop/", Run::By("tests/it/drills/blocks.rs")),
+    ("runbooks/", Run::By("tests/it/drills/blocks.rs")),
 ];
 
 enum Run {
