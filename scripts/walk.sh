@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A walk through the API with curl, as a newcomer would take it after `make run`.
+# A walk through the API with curl, as a newcomer would take it after the first of the two commands of README.md.
 #   scripts/walk.sh                       starts `make run`, walks, stops it, and looks whether anything is left
 #   scripts/walk.sh <api> <key> <read> <other>   walks against a running service: a tenant's write and read key, and the
 #                                         key of another
