@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What every script shares: messages, the instance's directory, locks, ports, secrets. Sourced, never run.
+# What every script shares: messages, edits of files, the instance's directory, locks, ports, secrets. Sourced, never run.
 # Processes are in process.sh.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)

@@ -97,7 +97,9 @@ pub async fn run(full: bool) {
     let address = public.base.trim_start_matches("http://").parse().unwrap();
     let others = Arc::new(AtomicU64::new(0));
     let work = || Load::new(Target::new(address, post(WORK, &key, "", &[])));
-    let peak = per_second(&work().connections(PLACES).run_for(Duration::from_secs(if full { 20 } else { 2 })).await);
+    let peak =
+        async || per_second(&work().connections(PLACES).run_for(Duration::from_secs(if full { 20 } else { 2 })).await);
+    let peak_before = peak().await;
 
     let (times, lasts) = if full { (10.0, Duration::from_secs(120)) } else { (5.0, Duration::from_secs(4)) };
     let before = memory(&admin).await;
@@ -122,6 +124,8 @@ pub async fn run(full: bool) {
     })
     .await;
 
+    // Other tests begin and end beside this one: what the service could do is the lesser of before and after.
+    let peak = peak_before.min(peak().await);
     let (goodput, others) = (report.goodput(report.started, report.started + lasts), others.load(Relaxed));
     let millis = |status: u16| report.p(0.99, |seen| seen == status).unwrap_or_default().as_secs_f64() * 1_000.0;
     let counts = failed == 0
@@ -153,9 +157,8 @@ pub async fn run(full: bool) {
         recovery: format!("{:.1} s", normal.as_secs_f64()),
         held: counts && goodput >= 0.9 * peak && millis(503) < 20.0 && after - before <= 32.0,
     };
-    // With the clients and other tests on its cores the service can be denied its share of them: 48 % was seen. What was
-    // served without the gate was near to nothing.
-    assert!(counts && goodput >= 0.25 * peak, "{row:?}");
+    // With the clients on its cores the service can be denied its share of them.
+    assert!(counts && goodput >= 0.5 * peak, "{row:?}");
     row.record(false);
     service.signal("TERM");
     assert_eq!(service.exit(Duration::from_secs(30)).await, 0);

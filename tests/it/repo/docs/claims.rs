@@ -96,7 +96,7 @@ fn absent_tests(page: &File, layering: &str) -> Vec<String> {
 }
 
 fn layering() -> String {
-    std::fs::read_to_string(root().join("tests/it/repo/layering.rs")).unwrap()
+    read("tests/it/repo/layering.rs")
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn every_rule_of_the_map_has_its_test() {
 /// `scripts/tour.sh` and the pages agree on which are run.
 #[test]
 fn the_tour_runs_all_blocks_in_bash() {
-    let script = std::fs::read_to_string(root().join("scripts/tour.sh")).unwrap();
+    let script = read("scripts/tour.sh");
     let list = script.lines().find_map(|line| line.strip_prefix("readonly PAGES=(")).unwrap();
     let run: BTreeSet<String> = list.trim_end_matches(')').split(' ').map(str::to_owned).collect();
     let in_bash = |page: &File| parts(&page.text).1.iter().any(|fence| fence.language == "bash");
